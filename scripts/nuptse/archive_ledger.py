@@ -1,0 +1,79 @@
+"""The ledger of a directory of unpacked archives: how much it holds, and what each archive gave."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nuptse.errors import UserError
+
+# Snakemake leaves this empty file in a folder that is the output of a rule.
+SNAKEMAKE_STAMP = ".snakemake_timestamp"
+
+
+@dataclass
+class ArchiveCounts:
+    """What one archive gave.
+
+    Attributes:
+        name: file name of the archive.
+        bytes: its size.
+        members: all entries, directories and repeated files too.
+        files: files on disk that came from it.
+        unpacked_bytes: size of these.
+        shadowed: files left out because the same name was there before with other contents.
+    """
+
+    name: str
+    bytes: int
+    members: int = 0
+    files: int = 0
+    unpacked_bytes: int = 0
+    shadowed: int = 0
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a directory of unpacked archives holds: number of files and sum of their sizes in bytes."""
+
+    archives: list[ArchiveCounts]
+    files: int
+    bytes: int
+
+
+def check_tree(directory: Path, ledger: Path) -> None:
+    """Compare the number of files and bytes under ``directory`` with its ledger; contents are not read.
+
+    Raises:
+        UserError: they differ, or one of the two is missing.
+    """
+    again = f"delete {directory} and run again to extract it anew"
+    if not directory.is_dir():
+        raise UserError(f"{directory} is not a directory; run again to extract it")
+    try:
+        record = json.loads(ledger.read_text(encoding="utf-8"))
+        expected = record["files"], record["bytes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{ledger} is not a ledger of {directory}; {again}") from error
+    files, size = _count_tree(directory)
+    if (files, size) != expected:
+        raise UserError(
+            f"{directory} holds {files} files, {size} bytes; the ledger says {expected[0]} files, {expected[1]} bytes;"
+            f" {again}"
+        )
+
+
+def _count_tree(directory: Path) -> tuple[int, int]:
+    files = size = 0
+    waiting = [str(directory)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.name != SNAKEMAKE_STAMP:
+                    files += 1
+                    size += entry.stat(follow_symlinks=False).st_size
+    return files, size

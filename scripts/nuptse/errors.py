@@ -1,0 +1,79 @@
+"""What every command does alike: report a user's mistake, hide secrets, replace files whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one message, no traceback.
+
+    The message names the file, row or address, what was found, what was expected and what to change.
+    """
+
+
+def say(line: str) -> None:
+    """Print one line to stdout at once, for the log of a job that runs for hours."""
+    print(line, flush=True)
+
+
+def run_command(main: Callable[[], object]) -> None:
+    """Call ``main()``; a :class:`UserError` becomes ``ERROR: <message>`` on stderr and exit status 1.
+
+    Every other exception is a bug and passes through with its traceback.
+    """
+    try:
+        main()
+    except UserError as error:
+        # A name from an archive or a disk may hold bytes that are not text: escape them, never fail on them.
+        text = f"ERROR: {error}".encode(errors="backslashreplace").decode()
+        print(text, file=sys.stderr)
+        sys.exit(1)
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path``; move it to ``path`` on success, delete it on failure.
+
+    The temporary name ends as ``path`` does, for writers that choose the format by the suffix. The file is flushed to
+    the disk before the move, so ``path`` never holds half of a file, not even after a power cut.
+
+    Raises:
+        FileNotFoundError: the body ended without writing the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield temporary
+        flush_to_disk(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when the contents of the file are on the disk itself (fsync)."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def redact(url: str) -> str:
+    """Return ``url`` fit for a message or a log: without user, password, fragment and values of the query."""
+    if "://" not in url:
+        return re.sub("[^/]*:[^/]*@", "***@", url)  # a local path, or an address whose scheme was forgotten
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # an unescaped "/" in a password makes part of it look like a port
+    except ValueError:
+        return f"{url.partition('://')[0]}://***"
+    # Not parts.hostname, which drops the case, the port and the brackets of an IPv6 address.
+    _, at, host = parts.netloc.rpartition("@")
+    query = "&".join(f"{key}=***" if eq else "***" for key, eq, _ in (p.partition("=") for p in parts.query.split("&")))
+    return f"{parts.scheme}://{'***@' if at else ''}{host}{parts.path}{'?' + query if parts.query else ''}"
