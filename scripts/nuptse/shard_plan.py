@@ -1,0 +1,245 @@
+"""Which utterance goes into which shard: decided once, before any audio is read.
+
+The order is a keyed hash of the utterance id, so a plan depends on the ids, the seed and the number
+of shards only: not on the order of the manifest, the machine or a random number generator.
+"""
+
+import hashlib
+import zipfile
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from nuptse.errors import UserError, write_atomically
+
+
+class _Row(msgspec.Struct):
+    """The keys without which an utterance cannot be put into a shard; others are passed through."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    audio_filepath: Annotated[str, msgspec.Meta(min_length=1)]
+    duration: Annotated[float, msgspec.Meta(gt=0)]
+    offset: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """The utterances of a manifest in shard order.
+
+    Attributes:
+        offsets: for each rank, the byte at which its line starts in the manifest; int64, (N,).
+        num_shards: S, with 1 <= S <= N.
+        seed: key of the hash that gave the order.
+        duration_s: sum of all durations, in seconds.
+        manifest_bytes: size of the manifest that was planned.
+        manifest_sha256: its checksum, hexadecimal.
+    """
+
+    offsets: np.ndarray
+    num_shards: int
+    seed: int
+    duration_s: float
+    manifest_bytes: int
+    manifest_sha256: str
+
+    @property
+    def utterances(self) -> int:
+        """Number of utterances, all of which are in some shard."""
+        return len(self.offsets)
+
+    def lines(self, shard_id: int) -> list[int]:
+        """Return where the lines of one shard start in the manifest, in bytes, in shard order."""
+        if not 0 <= shard_id < self.num_shards:
+            raise ValueError(f"shard {shard_id} is not one of 0..{self.num_shards - 1}")
+        ranks = shard_ranks(self.utterances, self.num_shards, shard_id)
+        starts: list[int] = self.offsets[ranks.start : ranks.stop].tolist()
+        return starts
+
+    def identity(self) -> dict[str, int | str]:
+        """Return what tells the ledgers of this plan from those of another."""
+        return {"num_shards": self.num_shards, "seed": self.seed, "source_sha256": self.manifest_sha256}
+
+
+def shard_ranks(utterances: int, num_shards: int, shard_id: int) -> range:
+    """Return the ranks that shard ``shard_id`` holds.
+
+    The shards follow each other without a gap, so none of the ``utterances`` is dropped, and the
+    sizes of any two differ by one at most.
+    """
+    first = shard_id * utterances // num_shards
+    return range(first, (shard_id + 1) * utterances // num_shards)
+
+
+def plan_shards(manifest: Path, num_shards: int, seed: int) -> ShardPlan:
+    """Spread the utterances of a NeMo manifest over ``num_shards`` shards.
+
+    The manifest is read once, line by line; about 50 bytes of memory are used per utterance.
+
+    Args:
+        manifest: NeMo manifest, uncompressed JSONL, one utterance a line with a unique ``id``.
+        num_shards: S; at least 1 and at most the number of utterances.
+        seed: any integer; another seed gives another order.
+
+    Raises:
+        UserError: the manifest cannot be read, a line is malformed, an id occurs twice, or there
+            are fewer utterances than shards.
+    """
+    if num_shards < 1:
+        raise UserError(f"num_shards is {num_shards}; set num_shards to 1 or more")
+    checksum = hashlib.sha256()
+    key = hashlib.blake2b(key=str(seed).encode(), digest_size=16)
+    hashes, offsets = bytearray(), array("q")
+    duration_s, end = 0.0, 0
+    for number, line in enumerate(_lines(manifest), start=1):
+        checksum.update(line)
+        start, end = end, end + len(line)
+        if line.isspace():
+            continue
+        row = _decode(line, manifest, number)
+        hashed = key.copy()
+        hashed.update(row.id.encode())
+        hashes += hashed.digest()
+        offsets.append(start)
+        duration_s += row.duration
+    if len(offsets) < num_shards:
+        raise UserError(_too_few(manifest, len(offsets), num_shards))
+    return ShardPlan(
+        offsets=_in_hash_order(hashes, offsets, manifest),
+        num_shards=num_shards,
+        seed=seed,
+        duration_s=duration_s,
+        manifest_bytes=end,
+        manifest_sha256=checksum.hexdigest(),
+    )
+
+
+def _lines(manifest: Path) -> Iterator[bytes]:
+    try:
+        with manifest.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise UserError(f"cannot read {manifest}: {error.strerror}") from error
+
+
+def _decode(line: bytes, manifest: Path, number: int) -> _Row:
+    try:
+        return _ROWS.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{manifest}:{number}: not a NeMo manifest row: {error}") from error
+
+
+_ROWS = msgspec.json.Decoder(_Row)
+
+
+def _too_few(manifest: Path, utterances: int, num_shards: int) -> str:
+    if utterances == 0:
+        return f"{manifest} has no utterances, so there is nothing to put into shards"
+    return (
+        f"num_shards is {num_shards} but {manifest} has only {utterances} utterances; "
+        f"set num_shards to {utterances} or less"
+    )
+
+
+def _in_hash_order(hashes: bytearray, offsets: "array[int]", manifest: Path) -> np.ndarray:
+    """Sort ``offsets`` by their 16-byte hashes; equal hashes mean equal ids."""
+    # Big-endian halves: comparing them as numbers is comparing the hashes as bytes.
+    halves = np.frombuffer(hashes, dtype=">u8").reshape(-1, 2)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))
+    same = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
+    in_order = np.frombuffer(offsets, dtype=np.int64)[order]
+    if same.any():
+        twice = int(same.argmax())
+        first, second = sorted(int(offset) for offset in in_order[twice : twice + 2])
+        utterance = _decode(line_at(manifest, second), manifest, 0).id
+        raise UserError(
+            f"{manifest}: id {utterance!r} is on line {line_number(manifest, first)} and again on "
+            f"line {line_number(manifest, second)}; every utterance needs an id of its own"
+        )
+    return in_order
+
+
+def line_at(manifest: Path, offset: int) -> bytes:
+    """Return the line that starts at byte ``offset``."""
+    with manifest.open("rb") as file:
+        file.seek(offset)
+        return file.readline()
+
+
+def line_number(manifest: Path, offset: int) -> int:
+    """Return the number, from 1, of the line that starts at byte ``offset``.
+
+    It is counted only when an error has to be reported, so plans need not store it.
+    """
+    newlines = 0
+    with manifest.open("rb") as file:
+        while offset > 0 and (chunk := file.read(min(offset, 1 << 20))):
+            newlines += chunk.count(b"\n")
+            offset -= len(chunk)
+    return newlines + 1
+
+
+def save_plan(plan: ShardPlan, path: Path) -> None:
+    """Write ``plan`` as NPZ; equal plans give equal bytes, because NumPy fixes the zip's dates."""
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        # A file object, because numpy appends ".npz" to a name that ends otherwise.
+        np.savez(
+            file,
+            offsets=plan.offsets,
+            num_shards=np.int64(plan.num_shards),
+            seed=np.array(str(plan.seed)),
+            duration_s=np.float64(plan.duration_s),
+            manifest_bytes=np.int64(plan.manifest_bytes),
+            manifest_sha256=np.array(plan.manifest_sha256),
+        )
+
+
+def load_plan(path: Path) -> ShardPlan:
+    """Read a plan that ``save_plan`` wrote.
+
+    Raises:
+        UserError: the file cannot be read or is not a plan.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return ShardPlan(
+                offsets=arrays["offsets"],
+                num_shards=int(arrays["num_shards"]),
+                seed=int(str(arrays["seed"])),
+                duration_s=float(arrays["duration_s"]),
+                manifest_bytes=int(arrays["manifest_bytes"]),
+                manifest_sha256=str(arrays["manifest_sha256"]),
+            )
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a shard plan ({error}); write it with plan_shards.py") from error
+
+
+def require_unchanged(manifest: Path, plan: ShardPlan) -> None:
+    """Refuse a manifest that is not, byte for byte, the one that was planned.
+
+    The offsets of the plan would point into the middle of other lines. All of it is hashed: that
+    takes a second or less per million utterances, and an edit may well leave the size as it was.
+
+    Raises:
+        UserError: the manifest cannot be read or has changed.
+    """
+    try:
+        with manifest.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            same = size == plan.manifest_bytes and (
+                hashlib.file_digest(file, "sha256").hexdigest() == plan.manifest_sha256
+            )
+    except OSError as error:
+        raise UserError(f"cannot read {manifest}: {error.strerror}") from error
+    if not same:
+        raise UserError(
+            f"{manifest} has changed since its shards were planned ({size} bytes, planned "
+            f"{plan.manifest_bytes}); write the plan again with plan_shards.py"
+        )

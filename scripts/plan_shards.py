@@ -1,0 +1,27 @@
+"""Decide which utterance of a NeMo manifest goes into which shard."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from nuptse.errors import run_command
+from nuptse.shard_plan import plan_shards, save_plan
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", type=Path, required=True, help="NeMo manifest, JSONL")
+    parser.add_argument("--num-shards", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True, help="another seed gives another order")
+    parser.add_argument("--plan", type=Path, required=True, help="output, NPZ")
+    args = parser.parse_args(argv)
+    plan = plan_shards(args.manifest, args.num_shards, args.seed)
+    save_plan(plan, args.plan)
+    print(
+        f"{args.manifest}: {plan.utterances} utterances and {plan.duration_s / 3600:.2f} hours in, "
+        f"planned for {plan.num_shards} shards, dropped 0"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
