@@ -1,0 +1,166 @@
+"""Bucket edges for the blend that an experiment trains on: exact, from manifests, never from audio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from nuptse.errors import UserError
+from nuptse.jsonl import read_rows
+
+# Lhotse's 3-way speed perturbation as NeMo applies it: each copy is drawn as often as the others.
+SPEEDS = (1.0, 0.9, 1.1)
+
+
+class _Cut(msgspec.Struct):
+    duration: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus of a blend.
+
+    Attributes:
+        name: ``corpus/split``.
+        durations: its N cuts, s.
+        weight: chance that the next utterance comes from it, relative to the others; None: N.
+    """
+
+    name: str
+    durations: np.ndarray
+    weight: float | None = None
+
+    @property
+    def share(self) -> float:
+        return float(len(self.durations)) if self.weight is None else self.weight
+
+
+def read_durations(cuts: Path) -> np.ndarray:
+    """Return the durations (s) of the N cuts in a manifest, shape (N,), float64."""
+    return np.fromiter((cut.duration for cut in read_rows(cuts, _Cut)), dtype=np.float64)
+
+
+def plan_bins(
+    sources: Sequence[Source],
+    num_buckets: int,
+    *,
+    min_duration: float | None = None,
+    max_duration: float | None = None,
+    perturb_speed: bool = False,
+) -> dict[str, Any]:
+    """Return bucket edges for a weighted blend, and the account of what the duration filter leaves out.
+
+    An utterance of a source of weight w and N cuts is drawn with a chance in proportion to w / N, whatever is filtered
+    afterwards, as NeMo's multiplexer does; speed perturbation comes before the filter, as in NeMo.
+
+    Args:
+        sources: the corpora of the blend.
+        num_buckets: B; fewer buckets come out where the data has fewer distinct durations.
+        min_duration: shorter cuts are left out, s.
+        max_duration: longer cuts are left out, s (one that is just as long stays).
+        perturb_speed: whether copies at 0.9 and 1.1 times the speed are drawn too.
+
+    Returns:
+        ``bucket_duration_bins`` (s, strictly ascending, at most B - 1), ``buckets`` with their share of the audio time,
+        and for each source the utterances and seconds in, kept and left out.
+
+    Raises:
+        UserError: the filter leaves nothing of a source.
+    """
+    if not sources:
+        raise ValueError("a blend has at least one source")
+    total = sum(source.share for source in sources)
+    durations, chances, accounts = [], [], []
+    for source in sources:
+        kept, account = _filtered(source, min_duration, max_duration, perturb_speed)
+        durations.append(kept)
+        drawn = len(source.durations) * (len(SPEEDS) if perturb_speed else 1)
+        chances.append(np.full(len(kept), source.share / total / drawn))
+        accounts.append(account | {"weight": source.share / total})
+    values, mass = _histogram(np.concatenate(durations), np.concatenate(chances))
+    starts = bucket_starts(values, mass, num_buckets)
+    seconds = np.add.reduceat(mass, starts)
+    edges = [round(float(value), 6) for value in values[starts]]
+    ends = [*edges[1:], float(values[-1])]
+    return {
+        "bucket_duration_bins": edges[1:],
+        "num_buckets": len(edges),
+        "requested_buckets": num_buckets,
+        "buckets": [
+            {"from_s": low, "to_s": high, "share_of_audio": round(float(part / seconds.sum()), 6)}
+            for low, high, part in zip(edges, ends, seconds, strict=True)
+        ],
+        "sources": accounts,
+    }
+
+
+def _filtered(
+    source: Source, shortest: float | None, longest: float | None, perturb_speed: bool
+) -> tuple[np.ndarray, dict[str, Any]]:
+    given = source.durations
+    copies = np.concatenate([given / speed for speed in SPEEDS]) if perturb_speed else given
+    short = copies < (shortest if shortest is not None else 0.0)
+    long = copies > (longest if longest is not None else np.inf)
+    kept = copies[~short & ~long]
+    if not len(kept):
+        raise UserError(
+            f"{source.name}: min_duration and max_duration leave none of its {len(given)} utterances, which last"
+            f" {given.min():.2f} to {given.max():.2f} s: change train_ds.min_duration or train_ds.max_duration"
+        )
+    copies_of_each = len(SPEEDS) if perturb_speed else 1
+    account = {
+        "name": source.name,
+        "utterances": len(given),
+        "seconds": round(float(given.sum()), 6),
+        "kept": {"utterances": len(kept) / copies_of_each, "seconds": round(float(kept.sum()) / copies_of_each, 6)},
+        "too_short": int(short.sum()) / copies_of_each,
+        "too_long": int(long.sum()) / copies_of_each,
+    }
+    return kept, account
+
+
+def _histogram(durations: np.ndarray, chances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct durations (s, ascending) and the expected audio (s per draw) at each."""
+    # 1 us: far below a sample, so that equal lengths that were computed differently are one.
+    values, index = np.unique(np.round(durations, 6), return_inverse=True)
+    return values, np.bincount(index, weights=chances * durations, minlength=len(values))
+
+
+def bucket_starts(values: np.ndarray, mass: np.ndarray, num_buckets: int) -> np.ndarray:
+    """Cut V ascending ``values`` into min(B, V) runs of nearly equal ``mass``; return where each run starts.
+
+    Greedy: each bucket takes values until it has its part of what is left, so that one duration that outweighs a
+    whole bucket shifts the later edges instead of repeating one. An edge belongs to the bucket above it, as in
+    ``estimate_duration_buckets`` of Lhotse, which NeMo's ``bucket_duration_bins`` expects.
+
+    >>> bucket_starts(np.array([1.0, 2.0, 3.0]), np.array([98.0, 1.0, 1.0]), 3).tolist()
+    [0, 1, 2]
+    """
+    cumulative = np.concatenate([[0.0], np.cumsum(mass)])
+    count = min(num_buckets, len(values))
+    starts = [0]
+    for left in range(count - 1, 0, -1):  # buckets still to come after the current one
+        start = starts[-1]
+        target = cumulative[start] + (cumulative[-1] - cumulative[start]) / (left + 1)
+        end = int(np.searchsorted(cumulative, target))
+        if end > start + 1 and target - cumulative[end - 1] < cumulative[end] - target:
+            end -= 1  # the edge before comes closer to the target
+        starts.append(min(max(end, start + 1), len(values) - left))
+    return np.array(starts)
+
+
+def describe(plan: dict[str, Any]) -> str:
+    """Return one line for the log: buckets, and utterances in and out of every source."""
+    parts = [
+        f"{source['name']} (weight {source['weight']:.3f}): {source['utterances']} utterances,"
+        f" {source['seconds'] / 3600:.3f} h in;"
+        f" {source['kept']['utterances']:g}, {source['kept']['seconds'] / 3600:.3f} h out;"
+        f" too short {source['too_short']:g}, too long {source['too_long']:g}"
+        for source in plan["sources"]
+    ]
+    return f"{plan['num_buckets']} of {plan['requested_buckets']} buckets; " + "; ".join(parts)
