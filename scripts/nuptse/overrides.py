@@ -1,0 +1,122 @@
+"""The options of a fine-tune as NeMo's own command lines take them: ``model.train_ds.batch_duration=300``.
+
+They are the plan of an experiment: computed when the workflow is parsed, shown in the log, compared with those of the
+last run to decide whether a model is up to date. A new layout is one entry in ``DATA_FILES`` and one in ``_source``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# What an experiment reads of each corpus and split, by layout. A ledger stands for the shards that it lists.
+DATA_FILES = {
+    "cutset": "data/manifests/{corpus}_cuts_{split}.jsonl.gz",
+    "nemo_json": "data/manifests/{corpus}_nemo_{split}.json",
+    "tarred": "data/shards/{corpus}_{split}/ledger.json",
+}
+# Text that YAML reads as text without quotes.
+PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
+# Shards cannot be validated on: the loader repeats them without end.
+VALIDATION_LAYOUT = {"cutset": "cutset", "nemo_json": "nemo_json", "tarred": "nemo_json"}
+
+
+def data_files(layout: str, entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the file that stands for each corpus and split in ``entries`` in that layout."""
+    return [DATA_FILES[layout].format(**entry) for entry in entries]
+
+
+def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int]) -> list[str]:
+    """Return ``key=value`` for every option of one fine-tune, in the order of NeMo's configuration files.
+
+    Args:
+        settings: one experiment, see ``config.resolve_experiment``.
+        num_shards: tar shards of each corpus.
+    """
+    train_ds = settings["train_ds"]
+    trainer, optim = settings["trainer"], settings["optim"]
+    tree = {
+        "seed": settings["seed"],
+        "model": {
+            "train_ds": {
+                "use_lhotse": True,
+                **_train_data(settings["layout"], settings["train"], num_shards),
+                **{key: value for key, value in train_ds.items() if key != "num_buckets"},
+                "use_bucketing": train_ds["num_buckets"] > 1,
+                "shuffle": True,
+                "seed": settings["seed"],
+                # The default "trng" gives another order each time; an integer the same batches to every worker.
+                "shard_seed": "randomized",
+                # The producer thread makes runs differ and can keep the process from ending.
+                "concurrent_bucketing": False,
+            },
+            "validation_ds": {
+                "use_lhotse": True,
+                **_validation_data(VALIDATION_LAYOUT[settings["layout"]], settings["validation"]),
+                **settings["validation_ds"],
+                "shuffle": False,
+                "seed": settings["seed"],
+                "shard_seed": settings["seed"],
+            },
+            "optim": optim | {"sched": optim["sched"] | {"max_steps": trainer["max_steps"]}},
+        },
+        "trainer": {
+            **trainer,
+            # Steps end the run, and validations are counted over all of it: an epoch may be shorter than the interval.
+            "max_epochs": -1,
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,  # Lhotse's samplers do their own
+            "accelerator": "auto",
+        },
+    }
+    if settings["spec_augment"] is not None:
+        tree["model"]["spec_augment"] = settings["spec_augment"]
+    return list(_flatten(tree)) + list(settings["overrides"])
+
+
+def _train_data(layout: str, entries: Sequence[Mapping[str, Any]], num_shards: Mapping[str, int]) -> dict[str, Any]:
+    sources = [_source(layout, entry, num_shards) for entry in entries]
+    if len(sources) == 1:
+        return {key: value for key, value in sources[0].items() if key != "type"}
+    weighted = [
+        source | ({"weight": entry["weight"]} if "weight" in entry else {})
+        for source, entry in zip(sources, entries, strict=True)
+    ]
+    return {"input_cfg": weighted}
+
+
+def _source(layout: str, entry: Mapping[str, Any], num_shards: Mapping[str, int]) -> dict[str, Any]:
+    path = DATA_FILES[layout].format(**entry)
+    if layout == "cutset":
+        return {"type": "lhotse", "cuts_path": path}
+    if layout == "nemo_json":
+        return {"type": "nemo", "manifest_filepath": path}
+    folder, last = path.removesuffix("/ledger.json"), num_shards[entry["corpus"]] - 1
+    return {
+        "type": "nemo_tarred",
+        "manifest_filepath": f"{folder}/sharded_manifests/manifest__OP_0..{last}_CL_.json",
+        "tarred_audio_filepaths": f"{folder}/audio__OP_0..{last}_CL_.tar",
+    }
+
+
+def _validation_data(layout: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    paths, names = data_files(layout, entries), [f"{entry['corpus']}_{entry['split']}" for entry in entries]
+    key = "cuts_path" if layout == "cutset" else "manifest_filepath"
+    if len(paths) == 1:
+        return {key: paths[0], "name": names[0]}
+    return {key: paths, "name": names}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            lines += _flatten(value, f"{prefix}{key}.")
+        else:
+            # JSON is YAML, which is what OmegaConf and Hydra read; plain words and paths need no quotes.
+            plain = isinstance(value, str) and PLAIN.fullmatch(value)
+            lines.append(f"{prefix}{key}={value if plain else json.dumps(value)}")
+    return lines

@@ -1,0 +1,211 @@
+"""Every mistake in a configuration ends in one sentence that names the key and the remedy."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nuptse.config import known_recipes, load_config, resolve_experiment, resolve_urls
+from nuptse.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+
+
+def read(name="config.yaml"):
+    return yaml.safe_load((ROOT / "config" / name).read_text())
+
+
+def merged(over):
+    """The default configuration under an overlay, merged as Snakemake merges files."""
+
+    def merge(base, over):
+        for key, value in over.items():
+            if isinstance(value, dict) and isinstance(base.get(key), dict):
+                merge(base[key], value)
+            else:
+                base[key] = copy.deepcopy(value)
+        return base
+
+    return merge(read(), over)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "tutorial.yaml", "test.yaml"])
+def test_every_configuration_file_is_valid(name):
+    config = load_config(merged(read(name)), SCHEMA)
+    for experiment in config["experiments"]:
+        resolve_experiment(config, experiment, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["tutorial.yaml", "test.yaml"])
+def test_an_overlay_holds_only_keys_that_differ(name):
+    def same_leaves(base, over, path=()):
+        for key, value in over.items():
+            if isinstance(value, dict):
+                yield from same_leaves(base.get(key, {}) if isinstance(base, dict) else {}, value, (*path, key))
+            elif isinstance(base, dict) and key in base and base[key] == value:
+                yield ".".join((*path, key))
+
+    assert list(same_leaves(read(), read(name))) == []
+
+
+def test_the_tutorial_overlay_has_what_the_tutorial_uses():
+    config = load_config(merged(read("tutorial.yaml")), SCHEMA)
+    mix = resolve_experiment(config, "finetune_from_nemo_multidataset", SCHEMA)
+    assert [(entry["corpus"], entry["weight"]) for entry in mix["train"]] == [("mini_librispeech", 0.8), ("yesno", 0.2)]
+    assert [(entry["corpus"], entry["split"]) for entry in mix["validation"]] == [
+        ("mini_librispeech", "dev"),
+        ("yesno", "test"),
+    ]
+    assert mix["train_ds"]["batch_duration"] == 300
+    assert mix["train_ds"]["num_buckets"] == 30
+    assert mix["train_ds"]["quadratic_duration"] == 15
+    assert mix["train_ds"]["batch_size"] is None
+    assert mix["validation_ds"]["batch_size"] == 64
+    assert mix["trainer"]["max_steps"] == 100
+    assert mix["trainer"]["val_check_interval"] == 50
+    assert mix["trainer"]["limit_train_batches"] == 50
+    assert config["corpora"]["mini_librispeech"]["num_shards"] == 32
+    assert config["corpora"]["yesno"]["num_shards"] == 1
+    assert config["models"][mix["model"]]["pretrained"] == "nvidia/stt_en_conformer_ctc_small"
+    cutset = resolve_experiment(config, "finetune_from_cutset", SCHEMA)
+    assert cutset["trainer"]["limit_train_batches"] is None
+    assert cutset["optim"]["sched"]["warmup_steps"] == 10
+
+
+EXPERIMENT = "experiments.finetune_from_cutset"
+
+MISTAKES = {
+    "unknown key": ("corpora.quickstart.recipt", "librispeech", "`corpora.quickstart.recipt` is not a key that exists; did you mean `recipe`"),
+    "unknown top-level key": ("experimnts", {}, "`experimnts` is not a key that exists; did you mean `experiments`"),
+    "unknown trainer key": ("defaults.trainer.train_limit_batches", 50, "did you mean `limit_train_batches`"),
+    "wrong type": ("defaults.trainer.max_steps", "many", "`defaults.trainer.max_steps` is 'many', expected a whole number"),
+    "YAML reads 1e-4 as text": ("defaults.optim.lr", "1e-4", "YAML wants 1.0e-04"),
+    "below its bound": ("defaults.trainer.max_steps", 0, "is 0, expected at least 1"),
+    "not among the choices": (f"{EXPERIMENT}.layout", "tared", "is 'tared', expected one of cutset, nemo_json, tarred"),
+    "missing key": ("corpora.quickstart.text", None, "`corpora.quickstart` lacks `text`"),
+    "bad name": ("mirrors.my mirror", ["x"], "'my mirror' in `mirrors` cannot be a name"),
+    "archives and folder": ("corpora.quickstart.folder", "/data", "has `archives` and `folder` of `archives`, `folder`: give exactly one"),
+    "neither archives nor folder": ("corpora.quickstart.archives", None, "`corpora.quickstart` has none of `archives`, `folder`"),
+    "base model given in two ways": ("models.tiny_conformer_ctc.pretrained", "nvidia/x", "`models.tiny_conformer_ctc` has `pretrained` and `from_scratch`"),
+    "bad checksum": ("corpora.quickstart.archives.train-clean-5.tar.gz.sha256", "abc", "is 'abc', expected text of the form"),
+    "unknown recipe": ("corpora.quickstart.recipe", "libri_speech", "Lhotse has no recipe 'libri_speech'; did you mean `librispeech`"),
+    "unknown mirror": ("corpora.quickstart.archives.train-clean-5.tar.gz.url", "quikstart:31/a.tar.gz", "begins with `quikstart:`, which is neither http(s):// nor file:// nor a name under `mirrors`; did you mean `quickstart`"),
+    "unknown text step": ("corpora.quickstart.text", ["lowercase"], "which has none of the forms that are allowed here"),
+    "recipe root outside": ("corpora.quickstart.recipe_root", "../x", "must lie inside the corpus folder"),
+    "unknown corpus": (f"{EXPERIMENT}.train", [{"corpus": "quikstart"}], f"`{EXPERIMENT}.train[0]` names the corpus 'quikstart', which `corpora` lacks; did you mean `quickstart`"),
+    "unknown split": (f"{EXPERIMENT}.validation", [{"corpus": "quickstart", "split": "devel"}], "names the split 'devel', which `corpora.quickstart.splits` lacks; did you mean `dev`"),
+    "same data twice": (f"{EXPERIMENT}.train", [{"corpus": "quickstart"}, {"corpus": "quickstart"}], "names quickstart/train for the second time"),
+    "unknown model": ("defaults.model", "tiny", "`defaults.model` is 'tiny', which `models` lacks"),
+    "weight of 0": (f"{EXPERIMENT}.train", [{"corpus": "quickstart", "weight": 0}, {"corpus": "quickstart_yesno", "weight": 1}], "weight` is 0: a weight must be above 0"),
+    "some weights missing": (f"{EXPERIMENT}.train", [{"corpus": "quickstart", "weight": 1}, {"corpus": "quickstart_yesno"}], "gives a weight to some corpora and not to others"),
+    "warm-up as long as the run": ("defaults.optim.sched.warmup_steps", 100, "`defaults.optim.sched.warmup_steps` is 100, but `trainer.max_steps` is 100"),
+    "never validates": (f"{EXPERIMENT}.trainer", {"max_steps": 20}, "`defaults.trainer.val_check_interval` is 50 batches, more than the whole run of 20 steps"),
+    "nothing between the durations": ("defaults.train_ds", {"min_duration": 5, "max_duration": 4}, "min_duration` is 5 s, not below max_duration, 4 s"),
+    "batch below the longest cut": ("defaults.train_ds", {"batch_duration": 50, "max_duration": 60}, "batch_duration` is 50 s, below max_duration, 60 s"),
+    "shell command for NeMo": ("corpora.quickstart.archives.train-clean-5.tar.gz.url", "pipe:cat x", "holds `pipe:`, which NeMo would run as a shell command"),
+    "shell command in an override": (f"{EXPERIMENT}.overrides", ["model.train_ds.noise_path=pipe:cat x"], "holds `pipe:`"),
+    "override of a key": (f"{EXPERIMENT}.overrides", ["trainer.max_steps=5"], "sets `trainer.max_steps`, which has a key of its own"),
+    "override of nothing": (f"{EXPERIMENT}.overrides", ["max_steps=5"], "expected text of the form"),
+    "remote model without checksum": ("models.mine", {"url": "https://example.org/a.nemo"}, "`models.mine` is downloaded but has no `sha256`"),
+    "heads that do not divide": ("models.tiny_conformer_ctc.from_scratch.n_heads", 5, "make it a multiple of `n_heads`"),
+    "even convolution": ("models.tiny_conformer_ctc.from_scratch.conv_kernel_size", 8, "it must be odd"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("dotted", "value", "sentence"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_named_with_its_remedy(dotted, value, sentence):
+    config = read()
+    *path, last = _split(dotted)
+    node = config
+    for part in path:
+        node = node[part]
+    if value is None:
+        node.pop(last)
+    else:
+        node[last] = value
+    with pytest.raises(UserError) as caught:
+        load_config(config, SCHEMA)
+    assert sentence in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2, "one mistake, one sentence"
+
+
+def _split(dotted):
+    """Split at dots, but keep the file name of an archive whole."""
+    parts = dotted.replace("train-clean-5.tar.gz", "train-clean-5\0tar\0gz").split(".")
+    return [part.replace("\0", ".") for part in parts]
+
+
+def test_splits_that_would_share_files_are_refused():
+    config = read()
+    config["corpora"]["quickstart_dev"] = copy.deepcopy(config["corpora"]["quickstart"]) | {"splits": {"x": "x"}}
+    config["corpora"]["quickstart"]["splits"]["dev_x"] = "dev-clean-2"
+    with pytest.raises(UserError, match="would share the files of quickstart_dev_x: rename one"):
+        load_config(config, SCHEMA)
+
+
+def test_all_mistakes_are_told_at_once():
+    config = read()
+    config["defaults"]["model"] = "none"
+    config["defaults"]["optim"]["sched"]["warmup_steps"] = 500
+    with pytest.raises(UserError) as caught:
+        load_config(config, SCHEMA)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_defaults_fill_what_is_absent():
+    config = load_config(read(), SCHEMA)
+    assert config["corpora"]["quickstart_yesno"]["recipe_options"] == {}
+    settings = resolve_experiment(config, "finetune_from_cutset", SCHEMA)
+    assert settings["train_ds"]["perturb_speed"] is False
+    assert settings["overrides"] == []
+    assert settings["train"] == [{"corpus": "quickstart", "split": "train"}]
+
+
+def test_an_experiment_overrides_single_keys_of_the_defaults():
+    config = read()
+    config["experiments"]["finetune_from_cutset"]["optim"] = {"lr": 0.5}
+    settings = resolve_experiment(load_config(config, SCHEMA), "finetune_from_cutset", SCHEMA)
+    assert settings["optim"]["lr"] == 0.5
+    assert settings["optim"]["weight_decay"] == 0.001
+
+
+def test_the_configuration_handed_in_is_not_changed():
+    config = read()
+    before = copy.deepcopy(config)
+    load_config(config, SCHEMA)
+    assert config == before
+
+
+def test_urls_are_spelt_out_for_every_mirror():
+    mirrors = {"openslr": ["https://a.org/r/", "local"]}
+    assert resolve_urls("openslr:31/x.tgz", mirrors) == ["https://a.org/r/31/x.tgz", "local/31/x.tgz"]
+    assert resolve_urls(["https://b.org/x", "openslr:x"], mirrors) == [
+        "https://b.org/x",
+        "https://a.org/r/x",
+        "local/x",
+    ]
+
+
+def test_recipes_are_known_without_importing_lhotse():
+    recipes = known_recipes()
+    assert {"librispeech", "yesno", "commonvoice", "tedlium"} <= set(recipes)
+
+
+def test_every_property_of_the_schema_is_described():
+    def undescribed(node, path):
+        for key, child in node.get("properties", {}).items():
+            reference = child.get("$ref") or next((part["$ref"] for part in child.get("allOf", [])), "")
+            target = SCHEMA["$defs"].get(reference.removeprefix("#/$defs/"), {})
+            if not (child.get("description") or target.get("description") or "properties" in child):
+                yield f"{path}.{key}"
+            yield from undescribed(child, f"{path}.{key}")
+        for branch in ("items", "additionalProperties"):
+            if isinstance(node.get(branch), dict):
+                yield from undescribed(node[branch], path)
+
+    found = list(undescribed(SCHEMA, ""))
+    for name, node in SCHEMA["$defs"].items():
+        found += undescribed(node, name)
+    assert found == [], "properties without a description"
