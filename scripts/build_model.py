@@ -1,0 +1,26 @@
+"""Make an untrained Conformer-CTC with a tokenizer for the given transcripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from nuptse.errors import run_command
+from nuptse.models import build_model
+from nuptse.runtime import quieten
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--architecture", type=json.loads, required=True, help="`from_scratch` of the model, JSON")
+    parser.add_argument("--cuts", type=Path, nargs="+", required=True, help="cuts whose transcripts it must know")
+    parser.add_argument("--model", type=Path, required=True, help="output, .nemo")
+    args = parser.parse_args(argv)
+    quieten()
+    print(build_model(args.architecture, args.cuts, args.model))
+
+
+if __name__ == "__main__":
+    run_command(main)

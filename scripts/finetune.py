@@ -1,0 +1,42 @@
+"""Fine-tune a NeMo model; the options are those of NeMo's speech_to_text_finetune.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nuptse.errors import run_command
+from nuptse.runtime import quieten
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", required=True)
+    parser.add_argument("--base", type=Path, required=True, help="model to start from, .nemo")
+    parser.add_argument("--bins", type=Path, required=True, help="duration bins, JSON")
+    for role in ("train", "validation"):
+        parser.add_argument(f"--{role}", type=Path, nargs="+", required=True, help="cuts, manifests or shard ledgers")
+    parser.add_argument("--output-dir", type=Path, required=True, help="results/<experiment>")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("options", nargs="+", help="key=value, such as trainer.max_steps=100")
+    args = parser.parse_args(argv)
+    quieten()  # before NeMo is imported
+    from nuptse.training import Interrupted, Job, finetune
+
+    job = Job(**vars(args))
+    try:
+        report = finetune(job)
+    except (Interrupted, SystemExit, KeyboardInterrupt) as stop:
+        # Lightning ends with status 0 after SIGTERM; an interrupted training must never look finished.
+        print(f"interrupted: {stop}", file=sys.stderr)
+        sys.exit(143)
+    print(
+        f"{args.experiment}: {report['global_step']} steps, val_wer {report['best']['val_wer']:.2%} (best, step"
+        f" {report['best']['step']}), {report['audio_seconds'] / 3600:.3f} audio hours seen, {report['seconds']:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

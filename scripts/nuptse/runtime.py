@@ -1,0 +1,50 @@
+"""Where a program runs: quiet logs, versions, hardware, the commit of the workflow."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import subprocess
+import warnings
+from pathlib import Path
+
+PACKAGES = ("nemo-toolkit", "lhotse", "torch", "lightning", "sentencepiece", "numpy")
+
+
+def quieten() -> None:
+    """Keep NeMo, Lightning and their libraries from writing below the level of an error; call it before importing them.
+
+    What a user has to know, our programs print themselves.
+    """
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore")
+    for name in ("", ".api.config", ".training_telemetry.api.training_telemetry_provider"):
+        logging.getLogger(f"nv_one_logger{name}").setLevel(logging.CRITICAL)
+    import lightning  # sets the levels of its own loggers when it is imported
+    from nemo.utils import logging as nemo_logging
+
+    for package in (lightning.fabric, lightning.pytorch):
+        logging.getLogger(package.__name__).setLevel(logging.ERROR)
+    nemo_logging.setLevel(nemo_logging.ERROR)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that shape a model."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit checked out in ``folder``, with ``+changes`` if files differ from it; None outside of git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+    try:
+        commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changes else "")

@@ -1,0 +1,301 @@
+"""One fine-tune on the installed NeMo library: what it reads, what it reports, when it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from nemo.collections.asr.models import ASRModel
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nuptse.errors import UserError, write_atomically
+from nuptse.leases import lease
+from nuptse.models import save_nemo, spec_augment_config
+from nuptse.preflight import check_data
+from nuptse.runtime import git_commit, versions
+
+
+class Interrupted(Exception):
+    """A training that ended before its last step, whatever the exit status of the library would be."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one fine-tune reads and where it writes.
+
+    Attributes:
+        experiment: its name.
+        base: the model to start from, .nemo.
+        bins: output of ``duration_bins.plan_bins``.
+        train: cuts, NeMo manifest or shard ledger of each corpus that is trained on.
+        validation: the same for each validation set.
+        output_dir: ``results/<experiment>``.
+        options: ``key=value`` as of ``overrides.finetune_overrides``.
+        threads: CPU threads.
+    """
+
+    experiment: str
+    base: Path
+    bins: Path
+    train: Sequence[Path]
+    validation: Sequence[Path]
+    output_dir: Path
+    options: Sequence[str]
+    threads: int
+
+
+def finetune(job: Job) -> dict[str, Any]:
+    """Train to the last step, publish the best model and the report; return the report.
+
+    Everything that is unfinished lies in ``output_dir/training`` and gets its final name at the end, ``train.json``
+    last.
+
+    Raises:
+        UserError: the data has no place in this model.
+        Interrupted: fewer steps were made than asked for.
+    """
+    started = time.monotonic()
+    config = resolve_options(job)
+    torch.set_num_threads(job.threads)
+    work = job.output_dir / "training"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    with gpu() as accelerator:
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        history = History(config.trainer.log_every_n_steps, [*_names(config)])
+        best = ModelCheckpoint(
+            work, "best", monitor="val_wer", mode="min", save_last=True, enable_version_counter=False
+        )
+        trainer = pl.Trainer(
+            **OmegaConf.to_container(config.trainer) | accelerator,
+            callbacks=[history, best],
+            logger=TensorBoardLogger(work, name="", version="tensorboard"),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        model = load_model(job.base, trainer)
+        print(f"{job.experiment}: {hardware(trainer)}", flush=True)
+        for name, data in zip([*_train_names(job), *_names(config)], [*job.train, *job.validation], strict=True):
+            print(check_data(name, data, model.tokenizer), flush=True)
+        set_up(model, config)
+        trainer.fit(model)
+        steps, wanted = trainer.global_step, config.trainer.max_steps
+        if steps < wanted:
+            raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
+        history.validate_last_step(trainer, model, best)
+        report = {
+            "experiment": job.experiment,
+            "global_step": steps,
+            "max_steps": wanted,
+            "best": {"step": history.best_step, "val_wer": history.best_wer},
+            "audio_seconds": round(history.audio_seconds, 3),
+            "utterances": history.utterances,
+            "train": history.train,
+            "validation": history.validation,
+            "sources": json.loads(job.bins.read_text())["sources"],
+            "seed": config.seed,
+            "data_fingerprint": fingerprint([*job.train, *job.validation, job.bins, job.base]),
+            "hardware": hardware(trainer),
+            "versions": versions(),
+            "commit": git_commit(Path(__file__).parent),
+            "options": list(job.options),
+        }
+        publish(job, config, model, report, started)
+    return report
+
+
+def resolve_options(job: Job) -> DictConfig:
+    """Return the options as a tree, with what only the data tells: bucket edges, weights and buffer sizes."""
+    config = OmegaConf.from_dotlist(list(job.options))
+    plan = json.loads(job.bins.read_text())
+    train_ds = config.model.train_ds
+    if train_ds.use_bucketing:
+        # A bin list cannot be empty: with one bucket, bucketing is off.
+        train_ds.use_bucketing = plan["num_buckets"] > 1
+        train_ds.num_buckets = plan["num_buckets"]
+    if train_ds.use_bucketing:
+        train_ds.bucket_duration_bins = plan["bucket_duration_bins"]
+    if "input_cfg" in train_ds:
+        for entry, source in zip(train_ds.input_cfg, plan["sources"], strict=True):
+            entry["weight"] = source["weight"]
+    # More than there is would only make the endless layouts read everything several times before the first batch.
+    utterances = sum(source["utterances"] for source in plan["sources"])
+    for buffer in ("shuffle_buffer_size", "bucket_buffer_size"):
+        train_ds[buffer] = min(train_ds[buffer], utterances)
+    pinned = torch.cuda.is_available()
+    train_ds.pin_memory = config.model.validation_ds.pin_memory = pinned
+    return config
+
+
+def _train_names(job: Job) -> list[str]:
+    return [source["name"] for source in json.loads(job.bins.read_text())["sources"]]
+
+
+def _names(config: DictConfig) -> list[str]:
+    name = config.model.validation_ds.name
+    return [name] if isinstance(name, str) else list(name)
+
+
+def load_model(base: Path, trainer: pl.Trainer) -> ASRModel:
+    """Return the base model.
+
+    Raises:
+        UserError: the file is no NeMo speech recogniser.
+    """
+    try:
+        return ASRModel.restore_from(str(base), map_location="cpu", trainer=trainer)
+    except (RuntimeError, OSError, KeyError) as error:
+        raise UserError(f"{base} cannot be read as a NeMo speech recogniser: {error}") from error
+
+
+def set_up(model: ASRModel, config: DictConfig) -> None:
+    """Give the model its data loaders, optimizer and SpecAugment as configured."""
+    if "spec_augment" in config.model:
+        with open_dict(model.cfg):
+            model.cfg.spec_augment = spec_augment_config(OmegaConf.to_container(config.model.spec_augment))
+        # Not `model.spec_augment`, which NeMo's own script sets and nothing reads.
+        model.spec_augmentation = ASRModel.from_config_dict(model.cfg.spec_augment)
+    for section in ("train_ds", "validation_ds"):
+        config.model[section].sample_rate = model.cfg.sample_rate
+    model.setup_training_data(config.model.train_ds)
+    model.setup_multiple_validation_data(config.model.validation_ds)
+    model.setup_optimization(config.model.optim)
+
+
+@contextmanager
+def gpu() -> Iterator[dict[str, Any]]:
+    """Lease one of the visible GPUs for this process alone; give the trainer's ``accelerator`` and ``devices``.
+
+    The lock goes by the GPU's UUID: CUDA_VISIBLE_DEVICES numbers are not the same in two jobs of one machine.
+    """
+    count = torch.cuda.device_count()
+    if not count:
+        yield {"accelerator": "auto", "devices": 1}
+        return
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp", f"nuptse-gpus-{os.getuid()}")
+    slots = [folder / f"{torch.cuda.get_device_properties(index).uuid}.lock" for index in range(count)]
+    with lease(slots, announce=lambda: print(f"waiting for one of {count} GPUs", flush=True)) as index:
+        yield {"accelerator": "gpu", "devices": [index]}
+
+
+@dataclass
+class History(Callback):
+    """Collects what a run did, and prints a line now and then.
+
+    Attributes:
+        interval: steps between two lines.
+        names: the validation sets, ``<corpus>_<split>``, the first of which chooses the best step.
+        train: loss, learning rate and audio (s) of each step.
+        validation: val_wer of every set at each validation.
+        audio_seconds: audio seen in training, padding not counted.
+    """
+
+    interval: int
+    names: list[str]
+    train: list[dict[str, float]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    audio_seconds: float = 0.0
+    utterances: int = 0
+    best_step: int | None = None
+    best_wer: float = math.inf
+    _started: float = field(default_factory=time.monotonic)
+    _lr: float = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]  # afterwards it is already that of the next step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        audio, lengths = batch[0], batch[1]
+        seconds = float(lengths.sum()) / model.cfg.sample_rate
+        self.audio_seconds += seconds
+        self.utterances += len(lengths)
+        row = {
+            "step": trainer.global_step,
+            "loss": round(float(outputs["loss"].detach()) * trainer.accumulate_grad_batches, 6),
+            "lr": self._lr,
+            "audio_seconds": round(seconds, 3),
+            "utterances": len(lengths),
+            "padding": round(1 - float(lengths.sum()) / audio.numel(), 6),
+        }
+        self.train.append(row)
+        if trainer.global_step % self.interval == 0 or trainer.global_step == trainer.max_steps:
+            took = time.monotonic() - self._started
+            remaining = took / trainer.global_step * (trainer.max_steps - trainer.global_step)
+            print(
+                f"step {trainer.global_step}/{trainer.max_steps}  loss {row['loss']:.2f}  lr {row['lr']:.2e}"
+                f"  {self.audio_seconds / 3600:.3f} h of audio  {took:.0f} s, {remaining:.0f} s to go",
+                flush=True,
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        keys = ["val_wer"] if len(self.names) == 1 else [f"{prefix}val_wer" for prefix in model._validation_names]
+        scores = {name: round(metrics[key], 6) for name, key in zip(self.names, keys, strict=True)}
+        self.validation.append({"step": trainer.global_step, "val_wer": scores})
+        first = scores[self.names[0]]
+        if first < self.best_wer:
+            self.best_wer, self.best_step = first, trainer.global_step
+        text = ", ".join(f"{name} {wer:.2%}" for name, wer in scores.items())
+        print(f"step {trainer.global_step}/{trainer.max_steps}  val_wer: {text}", flush=True)
+
+    def validate_last_step(self, trainer: pl.Trainer, model: ASRModel, best: ModelCheckpoint) -> None:
+        """Validate after the last step too, where the interval does not end with the run."""
+        if not self.validation or self.validation[-1]["step"] < trainer.global_step:
+            before = self.best_wer
+            trainer.validate(model, verbose=False)
+            folder = Path(best.dirpath)  # type: ignore[arg-type]  # never None: finetune() gave it
+            trainer.save_checkpoint(folder / "last.ckpt")
+            if self.best_wer < before:
+                trainer.save_checkpoint(folder / "best.ckpt")
+
+
+def publish(job: Job, config: DictConfig, model: ASRModel, report: dict[str, Any], started: float) -> None:
+    """Give the results of a complete run their final names; the report comes last and says that all is there."""
+    work, checkpoints = job.output_dir / "training", job.output_dir / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    # Only ever a checkpoint that this very process wrote: unpickling runs code.
+    state = torch.load(work / "best.ckpt", map_location="cpu", weights_only=False)["state_dict"]
+    model.cpu().load_state_dict(state)
+    save_nemo(model, checkpoints / f"{job.experiment}.nemo")
+    for name in ("best.ckpt", "last.ckpt"):
+        os.replace(work / name, checkpoints / name)
+    shutil.rmtree(job.output_dir / "tensorboard", ignore_errors=True)
+    os.replace(work / "tensorboard", job.output_dir / "tensorboard")
+    with write_atomically(job.output_dir / "config.yaml") as partial:
+        partial.write_text(OmegaConf.to_yaml(config))
+    report["model_sha256"] = fingerprint([checkpoints / f"{job.experiment}.nemo"])
+    report["seconds"] = round(time.monotonic() - started, 1)
+    with write_atomically(job.output_dir / "train.json") as partial:
+        partial.write_text(json.dumps(report, indent=1) + "\n")
+    shutil.rmtree(work)
+
+
+def hardware(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return what the run computed on."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return {"device": name, "threads": torch.get_num_threads(), "cpus": os.cpu_count()}
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """Return one sha256 over the contents of files, in this order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

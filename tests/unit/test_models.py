@@ -1,0 +1,88 @@
+"""The same weights give the same bytes, under names that their contents decide."""
+
+import io
+import tarfile
+
+import pytest
+
+from nuptse.models import repack
+
+UUIDS = "0" * 32, "f" * 32
+
+
+def nemo(uuid, mtime, order=1):
+    files = {
+        "model_config.yaml": f"tokenizer:\n  model_path: nemo:{uuid}_tokenizer.model\n".encode(),
+        "model_weights.ckpt": b"weights",
+        f"{uuid}_tokenizer.model": b"pieces",
+    }
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name in sorted(files)[::order]:
+            header = tarfile.TarInfo(f"./{name}")
+            header.size, header.mtime, header.uname = len(files[name]), mtime, "somebody"
+            archive.addfile(header, io.BytesIO(files[name]))
+    return stream.getvalue()
+
+
+def repacked(content):
+    target = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(content)) as source, tarfile.open(fileobj=target, mode="w") as archive:
+        repack(source, archive)
+    return target.getvalue()
+
+
+def test_times_owners_order_and_random_names_leave_no_trace():
+    assert repacked(nemo(UUIDS[0], 1)) == repacked(nemo(UUIDS[1], 2, -1))
+
+
+def test_the_configuration_points_to_the_renamed_artifact():
+    with tarfile.open(fileobj=io.BytesIO(repacked(nemo(UUIDS[0], 1)))) as archive:
+        names = [member.name for member in archive]
+        (artifact,) = [name for name in names if name.endswith("_tokenizer.model")]
+        config = archive.extractfile("./model_config.yaml").read().decode()
+        assert f"nemo:{artifact.removeprefix('./')}" in config
+        assert archive.extractfile(artifact).read() == b"pieces"
+        assert archive.extractfile("./model_weights.ckpt").read() == b"weights"
+
+
+def test_repacking_twice_changes_nothing():
+    once = repacked(nemo(UUIDS[0], 1))
+    assert repacked(once) == once
+
+
+@pytest.mark.slow
+def test_a_model_from_scratch_is_restored_by_nemo(tmp_path):
+    from nuptse.jsonl import write_rows
+    from nuptse.models import build_model
+    from nuptse.runtime import quieten
+
+    quieten()
+    from nemo.collections.asr.models import ASRModel
+
+    cuts = tmp_path / "cuts.jsonl.gz"
+    write_rows(cuts, ({"supervisions": [{"text": "the quick brown fox jumps over the lazy dog"}]} for _ in range(20)))
+    architecture = {
+        "tokenizer": {"vocab_size": 48},
+        "sample_rate": 16000,
+        "features": 40,
+        "highfreq": 4000,
+        "d_model": 16,
+        "n_layers": 1,
+        "n_heads": 4,
+        "subsampling": "stacking",
+        "subsampling_factor": 4,
+        "conv_kernel_size": 9,
+        "att_context_size": [16, 16],
+        "dropout": 0.1,
+        "spec_augment": {"freq_masks": 1, "freq_width": 5, "time_masks": 1, "time_width": 0.05},
+        "seed": 0,
+    }
+    first, second = tmp_path / "a.nemo", tmp_path / "b.nemo"
+    assert "parameters" in build_model(architecture, [cuts], first)
+    build_model(architecture, [cuts], second)
+    assert first.read_bytes() == second.read_bytes()
+    model = ASRModel.restore_from(str(first), map_location="cpu")
+    assert model.tokenizer.text_to_ids("fox")
+    assert model.spec_augmentation is not None
+    assert model.cfg.preprocessor.highfreq == 4000
