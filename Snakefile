@@ -1,0 +1,23 @@
+# Nuptse: speech corpora in, fine-tuned NeMo recognisers out. What to study stands in config/, where to run in profiles/.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/download.smk"
+include: "rules/manifests.smk"
+include: "rules/shards.smk"
+include: "rules/duration_bins.smk"
+include: "rules/models.smk"
+include: "rules/finetune.smk"
+
+
+rule all:
+    """Everything: the fine-tuned model of every experiment."""
+    default_target: True
+    input:
+        rules.finetune.input,

@@ -1,0 +1,36 @@
+# The plan that the configuration makes, and how rules ask it. No rule stands here.
+import inspect
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, f"{workflow.basedir}/scripts")
+
+from nuptse.errors import UserError
+from nuptse.plan import Plan, any_of
+
+with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
+    schema = yaml.safe_load(stream)
+
+try:
+    plan = Plan(config, schema, Path(workflow.basedir))
+except UserError as mistakes:
+    raise WorkflowError(str(mistakes)) from None
+
+code = plan.code
+
+
+def ask(question):
+    """Make an input or param function of a method of the plan: it is called with the wildcards that it names."""
+    names = inspect.signature(question).parameters
+    return lambda wildcards: question(**{name: wildcards[name] for name in names})
+
+
+wildcard_constraints:
+    corpus=any_of(plan.corpora),
+    split=any_of(plan.splits),
+    model=any_of(plan.models),
+    experiment=any_of(plan.experiments),
+    group=r"\d+",

@@ -1,0 +1,44 @@
+# Needs: training and validation data in the layout of the experiment, its duration bins, its base model.
+# Gives: results/{experiment}/checkpoints/{experiment}.nemo, best.ckpt, last.ckpt; train.json, config.yaml, tensorboard/.
+
+
+rule finetune:
+    """Fine-tune the base model in every experiment."""
+    input:
+        expand("results/{experiment}/checkpoints/{experiment}.nemo", experiment=plan.experiments),
+        expand("results/{experiment}/train.json", experiment=plan.experiments),
+
+
+rule finetune_model:
+    """Fine-tune the base model on the data of one experiment, in its layout."""
+    input:
+        # Of the code only the launcher: an edit elsewhere that leaves the options alone must not cost GPU hours.
+        launcher=plan.path("scripts/finetune.py"),
+        base=ask(plan.base_model),
+        bins="results/{experiment}/duration_bins.json",
+        train=ask(plan.training_data),
+        validation=ask(plan.validation_data),
+    output:
+        model="results/{experiment}/checkpoints/{experiment}.nemo",
+        best="results/{experiment}/checkpoints/best.ckpt",
+        last="results/{experiment}/checkpoints/last.ckpt",
+        config="results/{experiment}/config.yaml",
+        report="results/{experiment}/train.json",
+    log:
+        "logs/finetune_model/{experiment}.log",
+    benchmark:
+        "benchmarks/finetune_model/{experiment}.tsv"
+    conda:
+        "../envs/nemo.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=720,
+    params:
+        folder=subpath(output.report, parent=True),
+        overrides=ask(plan.overrides),
+    shell:
+        "python {input.launcher:q} --experiment {wildcards.experiment:q} --base {input.base:q} --bins {input.bins:q}"
+        " --train {input.train:q} --validation {input.validation:q} --output-dir {params.folder:q} --threads {threads}"
+        " -- {params.overrides:q} > {log:q} 2>&1"

@@ -1,0 +1,80 @@
+# Needs: data/raw/{corpus}/ or the `folder` of a corpus.
+# Gives: data/recipes/{corpus}/, data/manifests/{corpus}_{recordings,supervisions,cuts,ledger,nemo}_{split}.
+
+
+rule manifests:
+    """Write the Lhotse and NeMo manifests of every split that an experiment uses."""
+    input:
+        plan.all_manifests(),
+
+
+rule prepare_manifests:
+    """Run the Lhotse recipe of a corpus."""
+    input:
+        unpack(ask(plan.corpus_folder)),
+        code=code("prepare_manifests.py"),
+    output:
+        folder=directory("data/recipes/{corpus}"),
+    log:
+        "logs/prepare_manifests/{corpus}.log",
+    benchmark:
+        "benchmarks/prepare_manifests/{corpus}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        recipe=ask(plan.recipe_arguments),
+    shell:
+        "python {input.code[0]:q} {params.recipe:q} --corpus-dir {input.folder:q} --num-jobs {threads}"
+        " --output-dir {output.folder:q} > {log:q} 2>&1"
+
+
+rule build_cutset:
+    """Apply the text profile, and make one cut for each supervision of a split."""
+    input:
+        code=code("build_cutset.py"),
+        recipe="data/recipes/{corpus}",
+    output:
+        recordings="data/manifests/{corpus}_recordings_{split}.jsonl.gz",
+        supervisions="data/manifests/{corpus}_supervisions_{split}.jsonl.gz",
+        cuts="data/manifests/{corpus}_cuts_{split}.jsonl.gz",
+        ledger="data/manifests/{corpus}_ledger_{split}.json",
+    log:
+        "logs/build_cutset/{corpus}_{split}.log",
+    benchmark:
+        "benchmarks/build_cutset/{corpus}_{split}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        cuts=ask(plan.cutset_arguments),
+    shell:
+        "python {input.code[0]:q} --recipe-dir {input.recipe:q} --corpus {wildcards.corpus:q}"
+        " --split {wildcards.split:q} {params.cuts:q}"
+        " --recordings {output.recordings:q} --supervisions {output.supervisions:q} --cuts {output.cuts:q}"
+        " --ledger {output.ledger:q} > {log:q} 2>&1"
+
+
+rule export_nemo_manifest:
+    """Write the cuts of a split as a NeMo JSON manifest."""
+    input:
+        code=code("export_nemo_manifest.py"),
+        cuts="data/manifests/{corpus}_cuts_{split}.jsonl.gz",
+    output:
+        manifest="data/manifests/{corpus}_nemo_{split}.json",
+    log:
+        "logs/export_nemo_manifest/{corpus}_{split}.log",
+    benchmark:
+        "benchmarks/export_nemo_manifest/{corpus}_{split}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=500,
+        runtime=60,
+    shell:
+        "python {input.code[0]:q} --cuts {input.cuts:q} --manifest {output.manifest:q} > {log:q} 2>&1"

@@ -1,0 +1,85 @@
+# Needs: data/manifests/{corpus}_nemo_{split}.json.
+# Gives: data/shards/{corpus}_{split}/ in the layout of NeMo's converter, with ledger.json.
+# A group of shards is one job, however many shards there are. The ledgers stand for the shards: only they are declared.
+
+
+rule shards:
+    """Write the tar shards of every training split that an experiment uses."""
+    input:
+        plan.all_shards(),
+
+
+rule plan_shards:
+    """Assign every utterance of a manifest to a shard, by a keyed hash of its id."""
+    input:
+        code=code("plan_shards.py"),
+        manifest="data/manifests/{corpus}_nemo_{split}.json",
+    output:
+        plan="data/shards/{corpus}_{split}/plan.npz",
+    log:
+        "logs/plan_shards/{corpus}_{split}.log",
+    benchmark:
+        "benchmarks/plan_shards/{corpus}_{split}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        num_shards=ask(plan.num_shards),
+    shell:
+        "python {input.code[0]:q} --manifest {input.manifest:q} --num-shards {params.num_shards} --seed 0"
+        " --plan {output.plan:q} > {log:q} 2>&1"
+
+
+rule tar_shards:
+    """Write one group of tar shards and their manifests."""
+    input:
+        code=code("tar_shards.py"),
+        manifest="data/manifests/{corpus}_nemo_{split}.json",
+        plan="data/shards/{corpus}_{split}/plan.npz",
+    output:
+        ledger="data/shards/{corpus}_{split}/ledger/{group}.json",
+    log:
+        "logs/tar_shards/{corpus}_{split}/{group}.log",
+    benchmark:
+        "benchmarks/tar_shards/{corpus}_{split}/{group}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        folder=subpath(output.ledger, ancestor=2),
+        shards_per_job=ask(plan.shards_per_job),
+        repair=ask(plan.repairs),
+    shell:
+        "python {input.code[0]:q} --manifest {input.manifest:q} --plan {input.plan:q} --group {wildcards.group}"
+        " --shards-per-job {params.shards_per_job} --repair {params.repair:q} --workers {threads}"
+        " --output-dir {params.folder:q} --ledger {output.ledger:q} > {log:q} 2>&1"
+
+
+rule index_shards:
+    """Check that every utterance is in a shard, and write the manifest, metadata and ledger of all shards."""
+    input:
+        code=code("index_shards.py"),
+        plan="data/shards/{corpus}_{split}/plan.npz",
+        groups=ask(plan.group_ledgers),
+    output:
+        manifest="data/shards/{corpus}_{split}/tarred_audio_manifest.json",
+        metadata="data/shards/{corpus}_{split}/metadata.yaml",
+        ledger="data/shards/{corpus}_{split}/ledger.json",
+    log:
+        "logs/index_shards/{corpus}_{split}.log",
+    benchmark:
+        "benchmarks/index_shards/{corpus}_{split}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        folder=subpath(output.ledger, parent=True),
+    shell:
+        "python {input.code[0]:q} --plan {input.plan:q} --group-ledger {input.groups:q}"
+        " --output-dir {params.folder:q} --ledger {output.ledger:q} > {log:q} 2>&1"

@@ -1,0 +1,196 @@
+"""What the rules ask the configuration: the files that a rule needs, and the options that it gets.
+
+Every method takes wildcards by name, so that rules use them as input and param functions, and answers without touching
+a corpus: only the ledgers of shards are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nuptse.config import Config, load_config, model_source, resolve_experiment, resolve_urls
+from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
+from nuptse.shard_ledger import num_groups, repairs
+from nuptse.sources import source_files
+
+
+def any_of(names: Iterable[str]) -> str:
+    """Return a regular expression for exactly these names, or for nothing at all."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+class Plan:
+    """A checked configuration, seen from the rules.
+
+    Args:
+        config: the configuration as Snakemake merged it.
+        schema: content of config/schema.yaml.
+        root: folder of the Snakefile.
+
+    Raises:
+        UserError: the configuration cannot be used; one sentence per mistake.
+    """
+
+    def __init__(self, config: Mapping[str, Any], schema: Mapping[str, Any], root: Path) -> None:
+        self.config: Config = load_config(config, schema)
+        self.root = root
+        self.corpora: Config = self.config["corpora"]
+        self.models: Config = self.config["models"]
+        self.experiments = {name: resolve_experiment(self.config, name, schema) for name in self.config["experiments"]}
+
+    # --- files of the workflow ---
+
+    def path(self, relative: str | Path) -> str:
+        """Return a path of the workflow as seen from the working directory: the same anywhere if it lies below it."""
+        path, here = self.root / relative, Path.cwd()
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+    def code(self, script: str) -> list[str]:
+        """Return a command and every module of ours that it imports: a rule reruns when one of them changes."""
+        return [self.path(path) for path in source_files(self.root / "scripts" / script)]
+
+    def _addresses(self, url: str | list[str]) -> list[str]:
+        found = resolve_urls(url, self.config["mirrors"])
+        return [address if "://" in address else self.path(address) for address in found]
+
+    # --- names, and what is used of all that is configured ---
+
+    @cached_property
+    def splits(self) -> list[str]:
+        return list(dict.fromkeys(split for corpus in self.corpora.values() for split in corpus["splits"]))
+
+    def models_from(self, source: str) -> str:
+        """Return a regular expression for the models from ``pretrained``, ``url`` or ``from_scratch``."""
+        return any_of(name for name, model in self.models.items() if model_source(model) == source)
+
+    @cached_property
+    def used_splits(self) -> list[tuple[str, str]]:
+        """Every (corpus, split) that an experiment or the tokenizer of its model reads."""
+        entries = []
+        for settings in self.experiments.values():
+            entries += settings["train"] + settings["validation"]
+            if scratch := self.models[settings["model"]].get("from_scratch"):
+                entries += scratch["tokenizer"]["train"]
+        return list(dict.fromkeys((entry["corpus"], entry["split"]) for entry in entries))
+
+    def all_archives(self) -> list[str]:
+        corpora = dict.fromkeys(corpus for corpus, _ in self.used_splits)
+        return [archive for corpus in corpora for archive in self.archives(corpus)]
+
+    def all_manifests(self) -> list[str]:
+        return [
+            f"data/manifests/{corpus}_{kind}_{split}.{suffix}"
+            for corpus, split in self.used_splits
+            for kind, suffix in (("cuts", "jsonl.gz"), ("nemo", "json"))
+        ]
+
+    def all_shards(self) -> list[str]:
+        entries = [entry for settings in self.experiments.values() for entry in settings["train"]]
+        return list(dict.fromkeys(data_files("tarred", entries)))
+
+    # --- corpora ---
+
+    def archives(self, corpus: str) -> list[str]:
+        return [f"data/downloads/{corpus}/{name}" for name in self.corpora[corpus].get("archives", {})]
+
+    def archive_urls(self, corpus: str, archive: str) -> list[str]:
+        return self._addresses(self.corpora[corpus]["archives"][archive]["url"])
+
+    def archive_checks(self, corpus: str, archive: str) -> list[str]:
+        return _checks(self.corpora[corpus]["archives"][archive])
+
+    def corpus_folder(self, corpus: str) -> dict[str, str]:
+        """Return the folder of a corpus, and the ledger of what was unpacked there."""
+        if "folder" in self.corpora[corpus]:
+            return {"folder": self.corpora[corpus]["folder"]}
+        return {"folder": f"data/raw/{corpus}", "ledger": f"data/raw/{corpus}.json"}
+
+    def recipe_arguments(self, corpus: str) -> list[str]:
+        settings = self.corpora[corpus]
+        ledger = [] if "folder" in settings else [f"--ledger=data/raw/{corpus}.json"]
+        options = f"--options={_json(settings['recipe_options'])}"
+        return [f"--recipe={settings['recipe']}", f"--recipe-root={settings['recipe_root']}", options, *ledger]
+
+    def cutset_arguments(self, corpus: str, split: str) -> list[str]:
+        settings = self.corpora[corpus]
+        part, text = settings["splits"][split], _json(settings["text"])
+        return [f"--part={part}", f"--language={settings['language']}", f"--text={text}"]
+
+    # --- shards ---
+
+    def num_shards(self, corpus: str) -> int:
+        count: int = self.corpora[corpus]["num_shards"]
+        return count
+
+    def shards_per_job(self, corpus: str) -> int:
+        """4 shards, or more where that would make over 100 jobs."""
+        return max(4, -(-self.num_shards(corpus) // 100))
+
+    def group_ledgers(self, corpus: str, split: str) -> list[str]:
+        groups = num_groups(self.num_shards(corpus), self.shards_per_job(corpus))
+        return [f"data/shards/{corpus}_{split}/ledger/{group}.json" for group in range(groups)]
+
+    def repairs(self, corpus: str, split: str, group: str) -> str:
+        """Grows by an entry when a shard of the group is gone: a changed param, so that the group is written again."""
+        return _json(repairs(Path(f"data/shards/{corpus}_{split}/ledger/{group}.json")))
+
+    # --- models ---
+
+    def model_urls(self, model: str) -> list[str]:
+        return self._addresses(self.models[model]["url"])
+
+    def model_checks(self, model: str) -> list[str]:
+        return _checks(self.models[model])
+
+    def pretrained_name(self, model: str) -> str:
+        name: str = self.models[model]["pretrained"]
+        return name
+
+    def tokenizer_cuts(self, model: str) -> list[str]:
+        return data_files("cutset", self.models[model]["from_scratch"]["tokenizer"]["train"])
+
+    def architecture(self, model: str) -> str:
+        return _json(self.models[model]["from_scratch"])
+
+    # --- experiments ---
+
+    def base_model(self, experiment: str) -> str:
+        return f"data/models/{self.experiments[experiment]['model']}.nemo"
+
+    def training_cuts(self, experiment: str) -> list[str]:
+        return data_files("cutset", self.experiments[experiment]["train"])
+
+    def training_data(self, experiment: str) -> list[str]:
+        settings = self.experiments[experiment]
+        return data_files(settings["layout"], settings["train"])
+
+    def validation_data(self, experiment: str) -> list[str]:
+        settings = self.experiments[experiment]
+        return data_files(VALIDATION_LAYOUT[settings["layout"]], settings["validation"])
+
+    def bin_arguments(self, experiment: str) -> list[str]:
+        """Only what changes the bins, so that another batch size does not estimate them again."""
+        settings = self.experiments[experiment]
+        keys = ("num_buckets", "min_duration", "max_duration", "perturb_speed")
+        options = [f"--{key.replace('_', '-')}={json.dumps(settings['train_ds'][key])}" for key in keys]
+        weights = json.dumps([entry.get("weight") for entry in settings["train"]])
+        names = [f"{entry['corpus']}/{entry['split']}" for entry in settings["train"]]
+        return [*options, f"--weights={weights}", "--names", *names]
+
+    def overrides(self, experiment: str) -> list[str]:
+        shards = {name: corpus["num_shards"] for name, corpus in self.corpora.items()}
+        return finetune_overrides(self.experiments[experiment], shards)
+
+
+def _checks(source: Mapping[str, Any]) -> list[str]:
+    return [f"--{key}={source[key]}" for key in ("sha256", "bytes") if key in source]
+
+
+def _json(value: Any) -> str:
+    """The same text for the same value: it is a param, and a change of it reruns a rule."""
+    return json.dumps(value, sort_keys=True)

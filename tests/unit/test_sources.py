@@ -1,0 +1,31 @@
+"""A rule's code is its script and everything of ours that it imports."""
+
+from pathlib import Path
+
+from nuptse.sources import source_files
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def test_imports_are_followed_also_inside_functions(tmp_path):
+    package = tmp_path / "nuptse"
+    package.mkdir()
+    (tmp_path / "x.py").write_text("import os\nfrom nuptse.a import f\n")
+    (package / "a.py").write_text("def f():\n    from nuptse import b\n")
+    (package / "b.py").write_text("import nuptse.c\n")
+    (package / "c.py").write_text("from nuptse.a import f\n")
+    (package / "unused.py").write_text("")
+    assert [path.name for path in source_files(tmp_path / "x.py")] == ["x.py", "a.py", "b.py", "c.py"]
+
+
+def test_data_commands_do_not_depend_on_training():
+    for script in ("build_cutset.py", "tar_shards.py", "estimate_duration_bins.py", "download.py"):
+        names = {path.name for path in source_files(SCRIPTS / script)}
+        assert script in names
+        assert not names & {"training.py", "models.py", "config.py", "overrides.py"}
+
+
+def test_every_module_has_a_user():
+    used = {path for script in SCRIPTS.glob("*.py") for path in source_files(script)}
+    parsed = {SCRIPTS / "nuptse" / f"{name}.py" for name in ("__init__", "plan", "config", "overrides", "sources")}
+    assert set((SCRIPTS / "nuptse").glob("*.py")) - used - parsed == set()
