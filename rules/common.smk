@@ -28,6 +28,12 @@ def ask(question):
     return lambda wildcards: question(**{name: wildcards[name] for name in names})
 
 
+def ask_where(question):
+    """Such a function for a param that says where a thing is and not what it is: a change of it is no reason to rerun."""
+    answer = ask(question)
+    return lambda wildcards, output: answer(wildcards)
+
+
 wildcard_constraints:
     corpus=any_of(plan.corpora),
     split=any_of(plan.splits),

@@ -26,8 +26,9 @@ rule download_archive:
         mem_mb=500,
         runtime=720,
     params:
-        urls=ask(plan.archive_urls),
+        urls=ask_where(plan.archive_urls),
         checks=ask(plan.archive_checks),
+        identity=ask(plan.archive_identity),
     shell:
         "python {input.code[0]:q} --url {params.urls:q} {params.checks:q} --locks data/downloads/.locks"
         " --output {output.archive:q} > {log:q} 2>&1"

@@ -2,13 +2,6 @@
 # Gives: results/{experiment}/checkpoints/{experiment}.nemo, best.ckpt, last.ckpt; train.json, config.yaml, tensorboard/.
 
 
-rule finetune:
-    """Fine-tune the base model in every experiment."""
-    input:
-        expand("results/{experiment}/checkpoints/{experiment}.nemo", experiment=plan.experiments),
-        expand("results/{experiment}/train.json", experiment=plan.experiments),
-
-
 rule finetune_model:
     """Fine-tune the base model on the data of one experiment, in its layout."""
     input:
@@ -42,3 +35,9 @@ rule finetune_model:
         "python {input.launcher:q} --experiment {wildcards.experiment:q} --base {input.base:q} --bins {input.bins:q}"
         " --train {input.train:q} --validation {input.validation:q} --output-dir {params.folder:q} --threads {threads}"
         " -- {params.overrides:q} > {log:q} 2>&1"
+
+
+rule finetune:
+    """Fine-tune the base model in every experiment."""
+    input:
+        expand(rules.finetune_model.output, experiment=plan.experiments),

@@ -27,6 +27,7 @@ rule prepare_manifests:
         runtime=240,
     params:
         recipe=ask(plan.recipe_arguments),
+        changes=ask(plan.corpus_changes),
     shell:
         "python {input.code[0]:q} {params.recipe:q} --corpus-dir {input.folder:q} --num-jobs {threads}"
         " --output-dir {output.folder:q} > {log:q} 2>&1"

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nuptse.errors import UserError
-
-# Snakemake leaves this empty file in a folder that is the output of a rule.
-SNAKEMAKE_STAMP = ".snakemake_timestamp"
+from nuptse.folder_state import SNAKEMAKE_STAMP, folder_state
 
 
 @dataclass
@@ -36,11 +34,23 @@ class ArchiveCounts:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a directory of unpacked archives holds: number of files and sum of their sizes in bytes."""
+    """What a directory of unpacked archives holds: number of files, sum of their sizes in bytes, ``folder_state``."""
 
     archives: list[ArchiveCounts]
     files: int
     bytes: int
+    state: str
+
+
+def changes(directory: Path, ledger: Path) -> str:
+    """Return "" for a directory as it was unpacked, or not there yet; else a text that names its state.
+
+    Snakemake looks into no directory: as a param this makes it see a file that was edited or deleted in one.
+    """
+    if not directory.is_dir() or not ledger.is_file():
+        return ""
+    state = folder_state(directory)
+    return "" if json.loads(ledger.read_text(encoding="utf-8"))["state"] == state else f"changed by hand: {state}"
 
 
 def check_tree(directory: Path, ledger: Path) -> None:

@@ -14,6 +14,7 @@ from typing import IO
 from nuptse.archive_ledger import ArchiveCounts, Ledger
 from nuptse.archive_members import CHUNK_BYTES, damage_is_a_user_error, members, parts_inside
 from nuptse.errors import UserError, say, write_atomically
+from nuptse.folder_state import folder_state
 
 MAX_RATIO = 200  # unpacked / packed; speech stays under 10, text under 50, a bomb of zeros reaches 1000 (deflate)
 SLACK_BYTES = 1 << 30  # what even a tiny archive may unpack to
@@ -65,7 +66,7 @@ def extract(
     except BaseException:
         shutil.rmtree(partial_dir, ignore_errors=True)
         raise
-    made = Ledger(unpacking.archives, unpacking.files, unpacking.bytes)
+    made = Ledger(unpacking.archives, unpacking.files, unpacking.bytes, folder_state(partial_dir))
     ledger.unlink(missing_ok=True)
     if destination.exists():
         destination.replace(replaced)
@@ -148,6 +149,3 @@ def _same_contents(path: Path, chunks: Iterator[bytes]) -> bool:
         for chunk in chunks:  # to the end in any case: it is what finds a damaged archive
             same = same and file.read(len(chunk)) == chunk
         return same and not file.read(1)
-
-
-# Snakemake leaves this empty file in a folder that is the output of a rule.

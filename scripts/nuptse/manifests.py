@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from nuptse.errors import UserError
+from nuptse.folder_state import is_audio
 from nuptse.jsonl import read_rows, row_writer, write_rows
 from nuptse.text import Step, apply_profile
 
-AUDIO_SUFFIXES = frozenset({".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a", ".sph", ".aac", ".wma"})
 # A supervision may end this much after its recording: recipes round times to 10 ms or so.
 END_TOLERANCE_S = 0.1
 
@@ -85,14 +86,24 @@ def prepare_recipe(recipe: str, corpus_dir: Path, options: Mapping[str, Any], ou
     arguments = dict(options)
     if "num_jobs" in accepted:
         arguments.setdefault("num_jobs", num_jobs)
+    _, *others = (name for name, parameter in accepted.items() if parameter.default is parameter.empty)
+    if lacking := [name for name in others if name not in arguments and name != "output_dir"]:
+        raise UserError(f"prepare_{recipe} also needs {', '.join(lacking)}: give them under recipe_options")
     if not corpus_dir.is_dir():
         raise UserError(f"{corpus_dir} is no folder: set recipe_root to the folder that the recipe {recipe!r} expects")
-    try:
-        manifests = prepare(corpus_dir, **arguments)
-    except (AssertionError, ValueError, OSError, KeyError) as error:  # how recipes refuse a corpus
-        reason = str(error) or "it is not laid out as the recipe expects"
-        raise UserError(f"the recipe {recipe!r} cannot read {corpus_dir}: {reason}") from error
+    with TemporaryDirectory(dir=output_dir) as scratch:
+        if "output_dir" in others:  # some recipes write their manifests whether asked to or not
+            arguments.setdefault("output_dir", scratch)
+        try:
+            manifests = prepare(corpus_dir, **arguments)
+        except (AssertionError, ValueError, OSError, KeyError) as error:  # how recipes refuse a corpus
+            reason = str(error) or "it is not laid out as the recipe expects"
+            raise UserError(f"the recipe {recipe!r} cannot read {corpus_dir}: {reason}") from error
+        return write_parts(recipe, manifests, corpus_dir, output_dir)
 
+
+def write_parts(recipe: str, manifests: Mapping[str, Any], corpus_dir: Path, output_dir: Path) -> str:
+    """Write what a recipe returned; see ``prepare_recipe``."""
     report, used = [], 0
     for part, tables in flatten_parts(manifests).items():
         recordings, supervisions = tables["recordings"], tables["supervisions"]
@@ -104,7 +115,7 @@ def prepare_recipe(recipe: str, corpus_dir: Path, options: Mapping[str, Any], ou
         raise UserError(
             f"the recipe {recipe!r} found no recording in {corpus_dir}: check recipe_root and recipe_options"
         )
-    on_disk = sum(path.suffix.lower() in AUDIO_SUFFIXES for path in corpus_dir.rglob("*"))
+    on_disk = sum(is_audio(path.name) for path in corpus_dir.rglob("*"))
     report.append(
         f"{corpus_dir}: {on_disk} audio files, {used} in the recipe's manifests, {max(0, on_disk - used)} not"
     )

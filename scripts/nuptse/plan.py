@@ -1,7 +1,7 @@
 """What the rules ask the configuration: the files that a rule needs, and the options that it gets.
 
-Every method takes wildcards by name, so that rules use them as input and param functions, and answers without touching
-a corpus: only the ledgers of shards are looked at.
+Every method takes wildcards by name, so that rules use them as input and param functions, and answers without running
+anything: only what Snakemake cannot see by itself is looked at, the files of corpora and the shards of ledgers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nuptse.archive_ledger import changes
 from nuptse.config import Config, load_config, model_source, resolve_experiment, resolve_urls
+from nuptse.errors import UserError
+from nuptse.folder_state import folder_state
 from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
 from nuptse.shard_ledger import num_groups, repairs
 from nuptse.sources import source_files
@@ -41,6 +44,12 @@ class Plan:
         self.root = root
         self.corpora: Config = self.config["corpora"]
         self.models: Config = self.config["models"]
+        for name, corpus in self.corpora.items():
+            if "folder" in corpus and not Path(corpus["folder"]).is_dir():
+                raise UserError(
+                    f"`corpora.{name}.folder` is {corpus['folder']!r}, which is no folder: give one that exists,"
+                    f" absolute or relative to {Path.cwd()}"
+                )
         self.experiments = {name: resolve_experiment(self.config, name, schema) for name in self.config["experiments"]}
 
     # --- files of the workflow ---
@@ -104,11 +113,20 @@ class Plan:
     def archive_checks(self, corpus: str, archive: str) -> list[str]:
         return _checks(self.corpora[corpus]["archives"][archive])
 
+    def archive_identity(self, corpus: str, archive: str) -> str:
+        return _identity(self.corpora[corpus]["archives"][archive])
+
     def corpus_folder(self, corpus: str) -> dict[str, str]:
         """Return the folder of a corpus, and the ledger of what was unpacked there."""
         if "folder" in self.corpora[corpus]:
             return {"folder": self.corpora[corpus]["folder"]}
         return {"folder": f"data/raw/{corpus}", "ledger": f"data/raw/{corpus}.json"}
+
+    def corpus_changes(self, corpus: str) -> str:
+        """Changes when a file of the corpus does: Snakemake itself looks into no folder."""
+        if "folder" in self.corpora[corpus]:
+            return folder_state(Path(self.corpora[corpus]["folder"]))
+        return changes(Path(f"data/raw/{corpus}"), Path(f"data/raw/{corpus}.json"))
 
     def recipe_arguments(self, corpus: str) -> list[str]:
         settings = self.corpora[corpus]
@@ -146,6 +164,9 @@ class Plan:
 
     def model_checks(self, model: str) -> list[str]:
         return _checks(self.models[model])
+
+    def model_identity(self, model: str) -> str:
+        return _identity(self.models[model])
 
     def pretrained_name(self, model: str) -> str:
         name: str = self.models[model]["pretrained"]
@@ -189,6 +210,11 @@ class Plan:
 
 def _checks(source: Mapping[str, Any]) -> list[str]:
     return [f"--{key}={source[key]}" for key in ("sha256", "bytes") if key in source]
+
+
+def _identity(source: Mapping[str, Any]) -> str:
+    """What makes a file another one: its checksum, or its address if none is pinned."""
+    return source.get("sha256") or _json(source["url"])
 
 
 def _json(value: Any) -> str:

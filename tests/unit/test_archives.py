@@ -21,6 +21,7 @@ from nuptse import archives as module
 from nuptse.archive_ledger import check_tree
 from nuptse.archives import extract
 from nuptse.errors import UserError
+from nuptse.folder_state import folder_state
 from nuptse.nemo_archive import check_nemo_archive
 
 EXTRACT = Path(__file__).parents[2] / "scripts" / "extract.py"
@@ -95,7 +96,8 @@ def test_every_kind(tmp_path, unpack, kind):
     assert (made.files, made.bytes) == (3, size)
     counts = {"members": 3, "files": 3, "unpacked_bytes": size, "shadowed": 0}
     archives = [{"name": path.name, "bytes": path.stat().st_size} | counts]
-    assert json.loads(unpack.ledger.read_text()) == {"archives": archives, "files": 3, "bytes": size}
+    record = {"archives": archives, "files": 3, "bytes": size, "state": folder_state(unpack.directory)}
+    assert json.loads(unpack.ledger.read_text()) == record
     check_tree(unpack.directory, unpack.ledger)
 
 

@@ -191,6 +191,7 @@ def test_a_recipe_is_run_and_what_it_leaves_out_is_told(librispeech):
         ("librispech", {}, "Lhotse has no recipe 'librispech'"),
         ("librispeech", {"parts": "x"}, "recipe_options.parts is no argument of prepare_librispeech; it takes corpus_dir"),
         ("yesno", {}, "the recipe 'yesno' cannot read"),
+        ("heroico", {}, "prepare_heroico also needs transcript_dir: give them under recipe_options"),
         ("librispeech", {"dataset_parts": ["train-clean-5"]}, "No recordings left"),
     ],
 )  # fmt: skip

@@ -1,0 +1,55 @@
+"""The state of a corpus folder changes with every name, size and transcript, and with nothing else."""
+
+import os
+import shutil
+
+import pytest
+
+from nuptse.archive_ledger import changes
+from nuptse.folder_state import folder_state
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "1.flac").write_bytes(b"audio")
+    (folder / "a" / "1.txt").write_text("hello")
+    return folder
+
+
+def test_touching_and_copying_change_nothing(corpus, tmp_path):
+    before = folder_state(corpus)
+    os.utime(corpus / "a" / "1.txt", (1, 1))
+    (corpus / ".snakemake_timestamp").touch()
+    assert folder_state(corpus) == before
+    shutil.copytree(corpus, tmp_path / "copy")
+    assert folder_state(tmp_path / "copy") == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "a" / "1.txt").write_text("hallo"),
+        lambda folder: (folder / "a" / "1.flac").write_bytes(b"more audio"),
+        lambda folder: (folder / "a" / "1.flac").unlink(),
+        lambda folder: (folder / "a" / "1.flac").rename(folder / "a" / "2.flac"),
+        lambda folder: (folder / "2.wav").touch(),
+    ],
+    ids=["transcript", "audio size", "audio gone", "name", "new file"],
+)
+def test_a_change_is_seen(corpus, change):
+    before = folder_state(corpus)
+    change(corpus)
+    assert folder_state(corpus) != before
+
+
+def test_changes_against_the_ledger(corpus, tmp_path):
+    ledger = tmp_path / "corpus.json"
+    assert changes(corpus, ledger) == ""
+    ledger.write_text(f'{{"state": "{folder_state(corpus)}"}}')
+    assert changes(corpus, ledger) == ""
+    (corpus / "a" / "1.txt").write_text("hallo")
+    assert changes(corpus, ledger) == f"changed by hand: {folder_state(corpus)}"
+    shutil.rmtree(corpus)
+    assert changes(corpus, ledger) == ""
