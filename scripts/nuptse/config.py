@@ -38,6 +38,7 @@ def load_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     Raises:
         UserError: one sentence per mistake, each with the key, what was found and what to change.
     """
+    config = without_removed(config)
     mistakes = schema_mistakes(config, schema)
     filled: Config = {}
     if not mistakes:
@@ -46,6 +47,17 @@ def load_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     if mistakes:
         raise UserError("The configuration cannot be used:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
     return filled
+
+
+def without_removed(config: Mapping[str, Any]) -> Config:
+    """Return ``config`` without the blocks that an overlay removed by giving them as null."""
+    sections = ("mirrors", "corpora", "models", "experiments")
+    return {
+        key: {name: block for name, block in value.items() if block is not None}
+        if key in sections and isinstance(value, Mapping)
+        else value
+        for key, value in config.items()
+    }
 
 
 def resolve_experiment(config: Config, name: str, schema: Mapping[str, Any]) -> Config:

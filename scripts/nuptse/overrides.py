@@ -35,8 +35,11 @@ def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int
         settings: one experiment, see ``config.resolve_experiment``.
         num_shards: tar shards of each corpus.
     """
-    train_ds = settings["train_ds"]
-    trainer, optim = settings["trainer"], settings["optim"]
+    train_ds, trainer, optim = settings["train_ds"], settings["trainer"], settings["optim"]
+    if settings["layout"] == "tarred" and trainer["limit_train_batches"] is None:
+        # Shards are repeated without end, and NeMo wants a length of such a stream: one epoch that is the whole run.
+        batches = trainer["max_steps"] * trainer["accumulate_grad_batches"]
+        trainer = trainer | {"limit_train_batches": batches}
     tree = {
         "seed": settings["seed"],
         "model": {

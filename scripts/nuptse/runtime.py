@@ -23,11 +23,11 @@ def quieten() -> None:
     warnings.filterwarnings("ignore")
     for name in ("", ".api.config", ".training_telemetry.api.training_telemetry_provider"):
         logging.getLogger(f"nv_one_logger{name}").setLevel(logging.CRITICAL)
-    import lightning  # sets the levels of its own loggers when it is imported
+    import nemo.collections.asr  # noqa: F401  # it and what it imports set levels of their own
     from nemo.utils import logging as nemo_logging
 
-    for package in (lightning.fabric, lightning.pytorch):
-        logging.getLogger(package.__name__).setLevel(logging.ERROR)
+    for package in ("lightning.fabric", "lightning.pytorch", "pytorch_lightning"):
+        logging.getLogger(package).setLevel(logging.ERROR)
     nemo_logging.setLevel(nemo_logging.ERROR)
 
 

@@ -56,6 +56,11 @@ class Job:
     options: Sequence[str]
     threads: int
 
+    @property
+    def model(self) -> Path:
+        """The model that comes out."""
+        return self.output_dir / "checkpoints" / f"{self.experiment}.nemo"
+
 
 def finetune(job: Job) -> dict[str, Any]:
     """Train to the last step, publish the best model and the report; return the report.
@@ -73,7 +78,7 @@ def finetune(job: Job) -> dict[str, Any]:
     work = job.output_dir / "training"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    with gpu() as accelerator:
+    with gpu(config.trainer.accelerator) as accelerator:
         pl.seed_everything(config.seed, workers=True, verbose=False)
         history = History(config.trainer.log_every_n_steps, [*_names(config)])
         best = ModelCheckpoint(
@@ -96,24 +101,28 @@ def finetune(job: Job) -> dict[str, Any]:
         if steps < wanted:
             raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
         history.validate_last_step(trainer, model, best)
-        report = {
-            "experiment": job.experiment,
-            "global_step": steps,
-            "max_steps": wanted,
-            "best": {"step": history.best_step, "val_wer": history.best_wer},
-            "audio_seconds": round(history.audio_seconds, 3),
-            "utterances": history.utterances,
-            "train": history.train,
-            "validation": history.validation,
-            "sources": json.loads(job.bins.read_text())["sources"],
-            "seed": config.seed,
-            "data_fingerprint": fingerprint([*job.train, *job.validation, job.bins, job.base]),
-            "hardware": hardware(trainer),
-            "versions": versions(),
-            "commit": git_commit(Path(__file__).parent),
-            "options": list(job.options),
-        }
-        publish(job, config, model, report, started)
+        publish(job, config, model)
+    report = {
+        "experiment": job.experiment,
+        "global_step": steps,
+        "max_steps": wanted,
+        "best": {"step": history.best_step, "val_wer": history.best_wer},
+        "audio_seconds": round(history.audio_seconds, 3),
+        "utterances": history.utterances,
+        "train": history.train,
+        "validation": history.validation,
+        "sources": json.loads(job.bins.read_text())["sources"],
+        "seed": config.seed,
+        "data_fingerprint": fingerprint([*job.train, *job.validation, job.bins, job.base]),
+        "model_sha256": fingerprint([job.model]),
+        "hardware": hardware(trainer),
+        "versions": versions(),
+        "commit": git_commit(Path(__file__).parent),
+        "options": list(job.options),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    with write_atomically(job.output_dir / "train.json") as partial:
+        partial.write_text(json.dumps(report, indent=1) + "\n")
     return report
 
 
@@ -176,14 +185,14 @@ def set_up(model: ASRModel, config: DictConfig) -> None:
 
 
 @contextmanager
-def gpu() -> Iterator[dict[str, Any]]:
+def gpu(accelerator: str) -> Iterator[dict[str, Any]]:
     """Lease one of the visible GPUs for this process alone; give the trainer's ``accelerator`` and ``devices``.
 
     The lock goes by the GPU's UUID: CUDA_VISIBLE_DEVICES numbers are not the same in two jobs of one machine.
     """
-    count = torch.cuda.device_count()
+    count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
     if not count:
-        yield {"accelerator": "auto", "devices": 1}
+        yield {"accelerator": accelerator, "devices": 1}
         return
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp", f"nuptse-gpus-{os.getuid()}")
     slots = [folder / f"{torch.cuda.get_device_properties(index).uuid}.lock" for index in range(count)]
@@ -264,24 +273,20 @@ class History(Callback):
                 trainer.save_checkpoint(folder / "best.ckpt")
 
 
-def publish(job: Job, config: DictConfig, model: ASRModel, report: dict[str, Any], started: float) -> None:
-    """Give the results of a complete run their final names; the report comes last and says that all is there."""
-    work, checkpoints = job.output_dir / "training", job.output_dir / "checkpoints"
+def publish(job: Job, config: DictConfig, model: ASRModel) -> None:
+    """Give the results of a complete run their final names."""
+    work, checkpoints = job.output_dir / "training", job.model.parent
     checkpoints.mkdir(exist_ok=True)
     # Only ever a checkpoint that this very process wrote: unpickling runs code.
     state = torch.load(work / "best.ckpt", map_location="cpu", weights_only=False)["state_dict"]
     model.cpu().load_state_dict(state)
-    save_nemo(model, checkpoints / f"{job.experiment}.nemo")
+    save_nemo(model, job.model)
     for name in ("best.ckpt", "last.ckpt"):
         os.replace(work / name, checkpoints / name)
     shutil.rmtree(job.output_dir / "tensorboard", ignore_errors=True)
     os.replace(work / "tensorboard", job.output_dir / "tensorboard")
     with write_atomically(job.output_dir / "config.yaml") as partial:
         partial.write_text(OmegaConf.to_yaml(config))
-    report["model_sha256"] = fingerprint([checkpoints / f"{job.experiment}.nemo"])
-    report["seconds"] = round(time.monotonic() - started, 1)
-    with write_atomically(job.output_dir / "train.json") as partial:
-        partial.write_text(json.dumps(report, indent=1) + "\n")
     shutil.rmtree(work)
 
 

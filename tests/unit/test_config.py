@@ -145,6 +145,11 @@ def test_splits_that_would_share_files_are_refused():
         load_config(config, SCHEMA)
 
 
+def test_null_removes_a_block():
+    config = merged({"experiments": {"finetune_from_cutset": None}, "corpora": {"unknown": None}})
+    assert list(load_config(config, SCHEMA)["experiments"]) == list(read()["experiments"])[1:]
+
+
 def test_all_mistakes_are_told_at_once():
     config = read()
     config["defaults"]["model"] = "none"

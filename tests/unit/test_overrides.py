@@ -72,6 +72,14 @@ def test_steps_end_the_run_and_the_schedule_knows_them():
     assert tree.model.train_ds.concurrent_bucketing is False
 
 
+def test_an_endless_stream_without_pseudo_epochs_is_one_epoch():
+    """NeMo asks such a stream for its length unless it is told one."""
+    settings = resolve_experiment(CONFIG, "finetune_from_nemo_tarred", SCHEMA)
+    settings["trainer"] |= {"limit_train_batches": None, "accumulate_grad_batches": 3}
+    assert OmegaConf.from_dotlist(finetune_overrides(settings, SHARDS)).trainer.limit_train_batches == 300
+    assert options("finetune_from_cutset").trainer.limit_train_batches is None
+
+
 def test_values_keep_their_types():
     settings = resolve_experiment(CONFIG, "finetune_from_cutset", SCHEMA)
     settings["optim"]["lr"] = 1e-07
