@@ -1,0 +1,235 @@
+"""What is planned: for a fresh checkout, for single targets, and after each kind of change."""
+
+import os
+import shutil
+from contextlib import contextmanager
+
+import pytest
+
+TEST = ("--configfile", "config/test.yaml")
+FOUR = ["cutset", "nemo_json", "nemo_tarred", "nemo_multidataset"]
+
+
+def finetunes(*names):
+    return {f"finetune_model experiment=finetune_from_{name}" for name in names}
+
+
+def bins(*names):
+    return {f"estimate_duration_bins experiment=finetune_from_{name}" for name in names}
+
+
+def cutsets(corpus, *splits):
+    return {f"build_cutset corpus={corpus}, split={split}" for split in splits}
+
+
+def exports(corpus, *splits):
+    return {f"export_nemo_manifest corpus={corpus}, split={split}" for split in splits}
+
+
+def shards(corpus, groups, split="train"):
+    group_jobs = {f"tar_shards corpus={corpus}, split={split}, group={group}" for group in range(groups)}
+    return group_jobs | {f"{rule}_shards corpus={corpus}, split={split}" for rule in ("plan", "index")}
+
+
+MODEL = {"build_model model=tiny_conformer_ctc"}
+# Everything that the cuts of the corpus `quickstart` lead to.
+FROM_CUTS = exports("quickstart", "train", "dev") | shards("quickstart", 2) | bins(*FOUR) | MODEL | finetunes(*FOUR)
+FROM_RECIPE = cutsets("quickstart", "train", "dev") | FROM_CUTS
+FROM_RAW = {"prepare_manifests corpus=quickstart"} | FROM_RECIPE
+
+
+def test_a_fresh_checkout_plans_everything(checkout):
+    planned = checkout.scheduled(*TEST)
+    assert planned > FROM_RAW
+    assert shards("quickstart_yesno", 1) < planned
+    assert len(planned) == 32
+    assert not (checkout.folder / "data").exists(), "a dry run makes nothing"
+
+
+def test_one_experiment_needs_only_its_own_layout(checkout):
+    planned = checkout.scheduled("results/finetune_from_cutset/checkpoints/finetune_from_cutset.nemo", *TEST)
+    rules = {job.split()[0] for job in planned}
+    assert not rules & {"export_nemo_manifest", "plan_shards", "tar_shards", "index_shards"}
+    assert finetunes("cutset") < planned
+    assert not finetunes("nemo_json", "nemo_tarred", "nemo_multidataset") & planned
+
+
+@pytest.mark.parametrize(
+    ("target", "rules"),
+    [
+        ("downloads", {"download_archive"}),
+        ("manifests", {"download_archive", "extract_archives", "prepare_manifests", "build_cutset", "export_nemo_manifest"}),
+        ("shards", {"download_archive", "extract_archives", "prepare_manifests", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards", "index_shards"}),
+        ("bins", {"download_archive", "extract_archives", "prepare_manifests", "build_cutset", "estimate_duration_bins"}),
+        ("data/shards/quickstart_yesno_train/ledger/0.json", {"download_archive", "extract_archives", "prepare_manifests", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards"}),
+    ],
+)  # fmt: skip
+def test_named_targets_and_single_files(checkout, target, rules):
+    planned = {job.split()[0] for job in checkout.scheduled(target, *TEST)}
+    assert planned - {target} == rules
+
+
+def test_targets_are_listed_with_what_they_do(checkout):
+    listed = checkout.snakemake("--list-target-rules").stdout
+    for target in ("all", "downloads", "manifests", "shards", "bins", "finetune"):
+        assert f"\n{target} (" in listed
+    assert "Download the archives of every corpus that an experiment uses." in listed
+
+
+@pytest.mark.parametrize("overlay", ["config/tutorial.yaml", "config/test.yaml"])
+def test_overlays_plan(checkout, overlay):
+    planned = checkout.scheduled("--configfile", overlay)
+    assert finetunes(*FOUR) < planned
+    if "tutorial" in overlay:
+        assert {job for job in planned if job.startswith("tar_shards")} == {
+            f"tar_shards corpus={corpus}, split=train, group={group}"
+            for corpus, groups in (("mini_librispeech", 8), ("yesno", 1))
+            for group in range(groups)
+        }
+        assert not any("quickstart" in job for job in planned), "what no experiment uses is not made"
+
+
+def test_the_working_directory_may_be_elsewhere(checkout, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    planned = checkout.scheduled("--directory", elsewhere, *TEST)
+    assert len(planned) == 32
+
+
+# --- the staleness table: after a full run, what each change makes stale -----------------------------------------
+
+
+@contextmanager
+def changed(path, edit):
+    """Change a file for the time of the block, then give it back its contents and time."""
+    before, times = path.read_bytes(), path.stat()
+    try:
+        edit(path)
+        yield
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def append(text):
+    return lambda path: path.write_bytes(path.read_bytes() + text.encode())
+
+
+def replace(old, new):
+    def edit(path):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return edit
+
+
+def experiments(**changes):
+    return {"experiments": {f"finetune_from_{name}": value for name, value in changes.items()}}
+
+
+MIX = [
+    {"corpus": "quickstart", "split": "train", "weight": 0.7},
+    {"corpus": "quickstart_yesno", "split": "train", "weight": 0.3},
+]
+ARCHIVE = {"dev-clean-2.tar.gz": {"sha256": "0" * 64}}
+EXTRACTED = {
+    "download_archive corpus=quickstart, archive=dev-clean-2.tar.gz",
+    "extract_archives corpus=quickstart",
+} | FROM_RAW
+
+CONFIG_CHANGES = {
+    "nothing": ({}, set()),
+    "steps of one experiment": (experiments(cutset={"trainer": {"max_steps": 3}}), finetunes("cutset")),
+    "learning rate of all": ({"defaults": {"optim": {"lr": 0.001}}}, finetunes(*FOUR)),
+    "one experiment's weight": (
+        experiments(nemo_multidataset={"train": MIX}),
+        bins("nemo_multidataset") | finetunes("nemo_multidataset"),
+    ),
+    "number of buckets": ({"defaults": {"train_ds": {"num_buckets": 3}}}, bins(*FOUR) | finetunes(*FOUR)),
+    "batch size of one": (experiments(cutset={"train_ds": {"batch_duration": 40}}), finetunes("cutset")),
+    "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
+    "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
+    "another mirror of pinned archives": ({"mirrors": {"quickstart": ["https://example.org"]}}, set()),
+    "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, set()),
+    "number of shards": (
+        {"corpora": {"quickstart": {"num_shards": 4}}},
+        (shards("quickstart", 1)) | finetunes("nemo_tarred", "nemo_multidataset"),
+    ),
+    "size of the model": ({"models": {"tiny_conformer_ctc": {"from_scratch": {"d_model": 64}}}}, MODEL | finetunes(*FOUR)),
+    "a new experiment": (
+        {"experiments": {"again": {"layout": "cutset"}}},
+        {"estimate_duration_bins experiment=again", "finetune_model experiment=again"},
+    ),
+    "a corpus that nobody uses": ({"corpora": {"other": {"recipe": "yesno", "folder": ".", "splits": {"train": "train"}, "language": "he", "text": []}}}, set()),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("change", "expected"), CONFIG_CHANGES.values(), ids=CONFIG_CHANGES.keys())
+def test_stale_after_a_change_of_the_configuration(finished, change, expected):
+    assert finished.scheduled(*TEST, finished.overlay(change)) == expected
+
+
+FILE_CHANGES = {
+    "a comment in a rule file": ("rules/finetune.smk", append("# why\n"), set()),
+    "a comment in the Snakefile": ("Snakefile", append("# why\n"), set()),
+    "a docstring of a rule": ("rules/finetune.smk", replace('"""Fine-tune the base', '"""Train the base'), set()),
+    "memory of a rule": ("rules/finetune.smk", replace("mem_mb=16000", "mem_mb=32000"), set()),
+    "the command of a rule": (
+        "rules/duration_bins.smk",
+        replace(" --bins {output.bins:q} >", " --bins  {output.bins:q} >"),
+        bins(*FOUR) | finetunes(*FOUR),
+    ),
+    "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1) | {f"prepare_manifests corpus={corpus}" for corpus in ("quickstart", "quickstart_yesno")}),
+    "a module of the bins": ("scripts/nuptse/duration_bins.py", append("# why\n"), bins(*FOUR) | finetunes(*FOUR)),
+    "a module of the training": ("scripts/nuptse/training.py", append("# why\n"), set()),
+    "the launcher of the training": ("scripts/finetune.py", append("# why\n"), finetunes(*FOUR)),
+    "a shard index that only looks newer": ("data/shards/quickstart_train/ledger.json", os.utime, set()),
+    "an archive that only looks newer": ("data/downloads/quickstart/train-clean-5.tar.gz", os.utime, set()),
+    "cuts that only look newer": ("data/manifests/quickstart_cuts_train.jsonl.gz", os.utime, set()),
+    "a transcript": (
+        "data/raw/quickstart/LibriSpeech/dev-clean-2/9101/910101/9101-910101.trans.txt",
+        replace(" THE ", " THE THE "),
+        FROM_RAW,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "edit", "expected"), FILE_CHANGES.values(), ids=FILE_CHANGES.keys())
+def test_stale_after_a_change_of_a_file(finished, path, edit, expected):
+    with changed(finished.folder / path, edit):
+        assert finished.scheduled(*TEST) == expected
+
+
+LOST_FILES = {
+    "a shard": (
+        "data/shards/quickstart_train/audio_5.tar",
+        {"tar_shards corpus=quickstart, split=train, group=1", "index_shards corpus=quickstart, split=train"}
+        | finetunes("nemo_tarred", "nemo_multidataset"),
+    ),
+    "a manifest of a shard": (
+        "data/shards/quickstart_yesno_train/sharded_manifests/manifest_0.json",
+        {
+            "tar_shards corpus=quickstart_yesno, split=train, group=0",
+            "index_shards corpus=quickstart_yesno, split=train",
+        }
+        | finetunes("nemo_multidataset"),
+    ),
+    "a checkpoint": ("results/finetune_from_cutset/checkpoints/best.ckpt", finetunes("cutset")),
+    "a log": ("logs/finetune_model/finetune_from_cutset.log", set()),
+    "duration bins": ("results/finetune_from_cutset/duration_bins.json", set()),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "expected"), LOST_FILES.values(), ids=LOST_FILES.keys())
+def test_stale_after_a_loss(finished, path, expected):
+    path = finished.folder / path
+    aside = path.with_name(f"{path.name}.aside")
+    shutil.move(path, aside)
+    try:
+        assert finished.scheduled(*TEST) == expected
+    finally:
+        shutil.move(aside, path)

@@ -1,0 +1,273 @@
+"""The whole chain for real: what it makes, that a second run has nothing to do, and that interruptions leave no trace."""
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+TEST = ("--configfile", "config/test.yaml")
+FOUR = ["cutset", "nemo_json", "nemo_tarred", "nemo_multidataset"]
+MIRROR = Path(os.environ.get("OPENSLR_MIRROR", ROOT.parent / "shared" / "openslr"))
+
+
+def results(checkout, name):
+    return checkout.folder / "results" / f"finetune_from_{name}"
+
+
+def report(checkout, name):
+    return json.loads((results(checkout, name) / "train.json").read_text())
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.snakemake(*TEST).stdout
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_every_fine_tune_leaves_its_results(finished, name):
+    folder = results(finished, name)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    events = {path for path in files if path.startswith("tensorboard/events.out.tfevents.")}
+    assert len(events) == 1
+    assert files - events == {
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        f"checkpoints/finetune_from_{name}.nemo",
+        "config.yaml",
+        "duration_bins.json",
+        "tensorboard/hparams.yaml",
+        "train.json",
+    }
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_a_report_says_what_was_done(finished, name):
+    train = report(finished, name)
+    assert train["global_step"] == train["max_steps"] == 2
+    assert [row["step"] for row in train["train"]] == [1, 2]
+    assert train["audio_seconds"] == pytest.approx(sum(row["audio_seconds"] for row in train["train"]), abs=0.01)
+    assert 20 < train["audio_seconds"] < 100, "two batches of at most 50 s"
+    sets = ["quickstart_dev", "quickstart_yesno_test"] if name == "nemo_multidataset" else ["quickstart_dev"]
+    assert list(train["validation"][-1]["val_wer"]) == sets
+    assert train["best"]["val_wer"] == min(row["val_wer"][sets[0]] for row in train["validation"])
+    assert train["versions"]["nemo-toolkit"] == "3.0.0"
+    log = (finished.folder / f"logs/finetune_model/finetune_from_{name}.log").read_text().splitlines()
+    assert re.fullmatch(
+        rf"finetune_from_{name}: 2 steps, val_wer [\d.]+% \(best, step 2\), [\d.]+ audio hours seen, \d+ s", log[-1]
+    )
+    assert len(log) < 20, "a quiet log"
+
+
+def test_cutset_and_json_see_the_same_batches(finished):
+    cutset, nemo_json = (report(finished, name)["train"] for name in ("cutset", "nemo_json"))
+    assert cutset == nemo_json
+
+
+def test_the_model_is_the_best_checkpoint(finished):
+    import torch
+
+    from nuptse.runtime import quieten
+
+    quieten()
+    from nemo.collections.asr.models import ASRModel
+
+    checkpoints = results(finished, "cutset") / "checkpoints"
+    model = ASRModel.restore_from(str(checkpoints / "finetune_from_cutset.nemo"), map_location="cpu")
+    best = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=False)["state_dict"]
+    assert all(torch.equal(weight, best[name]) for name, weight in model.state_dict().items())
+    (audio,) = list((finished.folder / "data/raw/quickstart_yesno/waves_yesno").glob("*.wav"))[:1]
+    assert isinstance(model.transcribe([str(audio)], verbose=False)[0].text, str)
+
+
+def test_every_step_accounts_for_every_utterance(finished):
+    data = finished.folder / "data"
+    for corpus, split, count in (
+        ("quickstart", "train", 180),
+        ("quickstart", "dev", 54),
+        ("quickstart_yesno", "train", 30),
+    ):
+        ledger = json.loads((data / f"manifests/{corpus}_ledger_{split}.json").read_text())
+        assert ledger["taken"] == ledger["kept"]
+        assert ledger["kept"]["utterances"] == count
+        with gzip.open(data / f"manifests/{corpus}_cuts_{split}.jsonl.gz") as cuts:
+            assert sum(1 for _ in cuts) == count
+        manifest = (data / f"manifests/{corpus}_nemo_{split}.json").read_text().splitlines()
+        assert len(manifest) == count
+        if split == "train":
+            shards = json.loads((data / f"shards/{corpus}_{split}/ledger.json").read_text())
+            assert shards["utterances"] == count
+            assert shards["duration_s"] == pytest.approx(ledger["kept"]["seconds"], abs=0.01)
+    bins = json.loads((results(finished, "nemo_multidataset") / "duration_bins.json").read_text())
+    assert [source["utterances"] for source in bins["sources"]] == [180, 30]
+
+
+def test_transcripts_are_as_the_profile_says(finished):
+    rows = (finished.folder / "data/manifests/quickstart_nemo_train.json").read_text().splitlines()
+    texts = [json.loads(row)["text"] for row in rows]
+    assert all(text and text == text.lower() for text in texts)
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_configuration_is_refused_within_seconds(checkout):
+    overlay = checkout.overlay({"experiments": {"finetune_from_cutset": {"layout": "cutsets"}}})
+    started = time.monotonic()
+    run = checkout.snakemake("--configfile", overlay, check=False)
+    assert time.monotonic() - started < 5
+    assert run.returncode != 0
+    assert (
+        "`experiments.finetune_from_cutset.layout` is 'cutsets', expected one of cutset, nemo_json, tarred"
+        in run.stdout
+    )
+    assert "Traceback" not in run.stdout
+    assert not (checkout.folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        (
+            {"corpora": {"quickstart": {"archives": {"dev-clean-2.tar.gz": {"sha256": "0" * 64}}}}},
+            "wrong sha256: expected 000000",
+        ),
+        (
+            {"mirrors": {"quickstart": ["nowhere"]}},
+            "no address gave the file",
+        ),
+    ],
+)
+def test_a_download_that_fails_says_so_and_leaves_nothing(checkout, overlay, message):
+    target = "data/downloads/quickstart/dev-clean-2.tar.gz"
+    run = checkout.snakemake(target, "--configfile", checkout.overlay(overlay), check=False)
+    assert run.returncode != 0
+    assert message in run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (checkout.folder / target).exists()
+
+
+def test_transcripts_that_the_model_does_not_know_stop_before_training(finished):
+    """A lower-case model and upper-case transcripts: the tutorial's own trap."""
+    overlay = {
+        "corpora": {"upper": {"recipe": "yesno", "folder": "data/raw/quickstart_yesno", "recipe_root": "waves_yesno", "splits": {"train": "train", "test": "test"}, "language": "en", "text": []}},
+        "experiments": {"upper": {"layout": "cutset", "train": [{"corpus": "upper"}]}},
+    }  # fmt: skip
+    run = finished.snakemake("results/upper/train.json", *TEST, finished.overlay(overlay), check=False)
+    assert run.returncode != 0
+    assert "upper/train: the tokenizer of the base model does not know 100% of the characters" in run.stdout
+    assert "add `lower` to the `text` profile of the corpus (that leaves 0%)" in run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (finished.folder / "results/upper/train.json").exists()
+
+
+# --- interruptions -----------------------------------------------------------------------------------------------
+
+STEPS = {
+    "experiments": {"killed": {"layout": "tarred"}},
+    "defaults": {"trainer": {"max_steps": 8, "val_check_interval": 4, "log_every_n_steps": 1}},
+}
+KILLED = "results/killed/train.json"
+
+
+def start_and_signal(checkout, overlay, number):
+    """Start the training, send its process a signal after the third step, and wait for Snakemake to end."""
+    log = checkout.folder / "logs/finetune_model/killed.log"
+    log.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        checkout.command(KILLED, *TEST, overlay),
+        cwd=checkout.folder,
+        env=checkout.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (log.exists() and "step 3/8" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None, "the training never reached its third step"
+        time.sleep(0.05)
+    subprocess.run(["pkill", f"-{number}", "-f", "scripts/finetune.py --experiment killed"], check=True)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def test_a_killed_training_converges_to_the_same_model(finished):
+    """kill -9 and SIGTERM in the middle: never called done; run again, the model is that of an undisturbed run."""
+    overlay = finished.overlay(STEPS)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        code, output = start_and_signal(finished, overlay, number.value)
+        assert code != 0, output[-3000:]
+        assert not (finished.folder / KILLED).exists()
+        assert not (finished.folder / "results/killed/checkpoints/killed.nemo").exists()
+    finished.snakemake(KILLED, *TEST, overlay)
+    interrupted = json.loads((finished.folder / KILLED).read_text())
+    finished.snakemake(KILLED, "--forcerun", "finetune_model", *TEST, overlay)
+    undisturbed = json.loads((finished.folder / KILLED).read_text())
+    assert interrupted["global_step"] == undisturbed["global_step"] == 8
+    assert interrupted["train"] == undisturbed["train"]
+    assert interrupted["model_sha256"] == undisturbed["model_sha256"]
+
+
+# --- real speech -------------------------------------------------------------------------------------------------
+
+REAL = {
+    "mirrors": {"openslr": [str(MIRROR / "resources")]},
+    "corpora": {
+        "mini_librispeech": {
+            "archives": {
+                "train-clean-5.tar.gz": {
+                    "bytes": 75342696,
+                    "sha256": "7550e6f90118664bd4e3bf63399ad579a4ba5fe5286cbb1af920bbd67c0d3ddd",
+                },
+                "dev-clean-2.tar.gz": {
+                    "bytes": 15948380,
+                    "sha256": "f38ac48e2570602f9eba7173cedb4379b94f53a8d1db4217b9d50f5d83f39ede",
+                },
+            }
+        },
+        "yesno": {
+            "archives": {
+                "waves_yesno.tar.gz": {
+                    "sha256": "a6aa822415b8ccbf867732c9f99a8c9883675f3c77ece1f8e9515d391bf5935c",
+                }
+            }
+        },
+    },
+    # The hub's model cannot be had everywhere; an untrained one shows the same chain.
+    "models": {
+        "tiny_conformer_ctc": {
+            "from_scratch": {"tokenizer": {"train": [{"corpus": "mini_librispeech"}, {"corpus": "yesno"}]}}
+        }
+    },
+    "defaults": {
+        "model": "tiny_conformer_ctc",
+        "train_ds": {"batch_duration": 60},
+        "validation_ds": {"batch_size": 8},
+        "trainer": {"max_steps": 3, "val_check_interval": 3},
+    },
+}
+
+
+@pytest.mark.skipif(not MIRROR.is_dir(), reason=f"no mirror of OpenSLR at {MIRROR}; name one in OPENSLR_MIRROR")
+def test_the_tutorial_on_real_speech(checkout):
+    overlays = ("--configfile", "config/tutorial.yaml", checkout.overlay(REAL))
+    checkout.snakemake(*overlays)
+    for name in FOUR:
+        assert report(checkout, name)["global_step"] == 3
+    shards = checkout.folder / "data/shards/mini_librispeech_train"
+    ledger = json.loads((shards / "ledger.json").read_text())
+    assert ledger["num_shards"] == len(list(shards.glob("audio_*.tar"))) == 32
+    assert ledger["utterances"] == 493, "NeMo's own converter keeps 480 of them"
+    bins = json.loads((results(checkout, "nemo_multidataset") / "duration_bins.json").read_text())
+    assert bins["num_buckets"] == 30
+    assert [round(source["weight"], 3) for source in bins["sources"]] == [0.8, 0.2]
+    mix = report(checkout, "nemo_multidataset")
+    assert list(mix["validation"][-1]["val_wer"]) == ["mini_librispeech_dev", "yesno_test"]
+    assert checkout.scheduled(*overlays) == set()
