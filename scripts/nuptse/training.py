@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -166,7 +167,7 @@ def load_model(base: Path, trainer: pl.Trainer) -> ASRModel:
     """
     try:
         return ASRModel.restore_from(str(base), map_location="cpu", trainer=trainer)
-    except (RuntimeError, OSError, KeyError) as error:
+    except (RuntimeError, OSError, KeyError, tarfile.TarError) as error:
         raise UserError(f"{base} cannot be read as a NeMo speech recogniser: {error}") from error
 
 

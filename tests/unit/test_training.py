@@ -1,0 +1,129 @@
+"""What a training makes of its options, and how it takes a GPU; whole trainings run in tests/workflow."""
+
+import json
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from nuptse.config import load_config, resolve_experiment
+from nuptse.duration_bins import Source, plan_bins
+from nuptse.overrides import finetune_overrides
+from nuptse.runtime import quieten
+
+pytestmark = pytest.mark.slow  # importing NeMo takes seconds
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+CONFIG = load_config(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()), SCHEMA)
+SHARDS = {"quickstart": 8, "quickstart_yesno": 1}
+
+
+@pytest.fixture(scope="module")
+def training():
+    quieten()
+    from nuptse import training
+
+    return training
+
+
+@pytest.fixture
+def job(training, tmp_path):
+    """A job of the given experiment, whose corpora have these durations (s)."""
+
+    def make(name, *corpora, weights=(None, None), **changes):
+        import numpy as np
+
+        settings = resolve_experiment(CONFIG, name, SCHEMA)
+        settings["train_ds"] |= changes
+        sources = [
+            Source(f"c{i}/train", np.array(d, float), w) for i, (d, w) in enumerate(zip(corpora, weights, strict=False))
+        ]
+        plan = plan_bins(sources, settings["train_ds"]["num_buckets"])
+        (tmp_path / "bins.json").write_text(json.dumps(plan))
+        options = finetune_overrides(settings, SHARDS)
+        return training.Job(name, tmp_path / "b.nemo", tmp_path / "bins.json", [], [], tmp_path / name, options, 1)
+
+    return make
+
+
+def test_bins_and_buffers_come_from_the_data(training, job):
+    train_ds = training.resolve_options(job("finetune_from_nemo_tarred", range(1, 11))).model.train_ds
+    assert train_ds.use_bucketing is True
+    assert train_ds.num_buckets == 4
+    assert len(train_ds.bucket_duration_bins) == 3
+    assert train_ds.shuffle_buffer_size == train_ds.bucket_buffer_size == 10, "not more than there is"
+
+
+def test_a_single_duration_turns_bucketing_off(training, job):
+    train_ds = training.resolve_options(job("finetune_from_cutset", [2.0] * 5)).model.train_ds
+    assert train_ds.use_bucketing is False
+    assert "bucket_duration_bins" not in train_ds
+
+
+def test_weights_of_a_mix_are_shares(training, job):
+    mix = job("finetune_from_nemo_multidataset", [1.0] * 30, [2.0] * 10, weights=(0.8, 0.2))
+    assert [entry.weight for entry in training.resolve_options(mix).model.train_ds.input_cfg] == [0.8, 0.2]
+    natural = job("finetune_from_nemo_multidataset", [1.0] * 30, [2.0] * 10)
+    assert [entry.weight for entry in training.resolve_options(natural).model.train_ds.input_cfg] == [0.75, 0.25]
+
+
+def test_without_a_gpu_the_trainer_decides(training, monkeypatch):
+    monkeypatch.setattr(training.torch.cuda, "device_count", lambda: 0)
+    with training.gpu("auto") as where:
+        assert where == {"accelerator": "auto", "devices": 1}
+
+
+def test_two_trainings_never_share_a_gpu(training, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(training.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        training.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"GPU-{index}")
+    )
+    third = []
+
+    def wait_for_one():
+        with training.gpu("auto") as where:
+            third.append(where["devices"])
+
+    with training.gpu("auto") as first:
+        with training.gpu("gpu") as second:
+            assert (first["devices"], second["devices"]) == ([0], [1])
+            waiting = threading.Thread(target=wait_for_one)
+            waiting.start()
+            waiting.join(0.5)
+            assert not third, "both are taken"
+        waiting.join(10)
+        assert third == [[1]], "the one that became free"
+    assert "waiting for one of 2 GPUs" in capsys.readouterr().out
+    with training.gpu("cpu") as where:
+        assert where == {"accelerator": "cpu", "devices": 1}
+
+
+def test_spec_augment_reaches_what_the_model_reads(training, tmp_path):
+    """NeMo's own script sets model.spec_augment, which forward() does not look at."""
+    from omegaconf import OmegaConf
+
+    model = SimpleNamespace(
+        cfg=OmegaConf.create({"sample_rate": 16000}),
+        spec_augmentation=None,
+        setup_training_data=lambda config: None,
+        setup_multiple_validation_data=lambda config: None,
+        setup_optimization=lambda config: None,
+    )
+    masks = {"freq_masks": 2, "freq_width": 5, "time_masks": 1, "time_width": 0.05}
+    config = OmegaConf.create({"model": {"spec_augment": masks, "train_ds": {}, "validation_ds": {}, "optim": {}}})
+    training.set_up(model, config)
+    assert type(model.spec_augmentation).__name__ == "SpectrogramAugmentation"
+    assert model.spec_augmentation.spec_augment.freq_width == 5
+    assert config.model.train_ds.sample_rate == 16000
+
+
+def test_a_file_that_is_no_model_is_refused(training, tmp_path):
+    from nuptse.errors import UserError
+
+    (tmp_path / "b.nemo").write_text("no tar")
+    with pytest.raises(UserError, match="b.nemo cannot be read as a NeMo speech recogniser"):
+        training.load_model(tmp_path / "b.nemo", None)
