@@ -14,6 +14,7 @@ include: "rules/shards.smk"
 include: "rules/duration_bins.smk"
 include: "rules/models.smk"
 include: "rules/finetune.smk"
+include: "rules/quickstart.smk"
 
 
 rule all:

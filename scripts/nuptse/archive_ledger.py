@@ -50,7 +50,11 @@ def changes(directory: Path, ledger: Path) -> str:
     if not directory.is_dir() or not ledger.is_file():
         return ""
     state = folder_state(directory)
-    return "" if json.loads(ledger.read_text(encoding="utf-8"))["state"] == state else f"changed by hand: {state}"
+    try:
+        unpacked = json.loads(ledger.read_text(encoding="utf-8"))["state"]
+    except (ValueError, KeyError, TypeError):
+        unpacked = None  # a damaged ledger: check_tree says so when it comes to it
+    return "" if state == unpacked else f"changed by hand: {state}"
 
 
 def check_tree(directory: Path, ledger: Path) -> None:

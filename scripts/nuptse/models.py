@@ -153,7 +153,8 @@ def build_model(architecture: Mapping[str, Any], cuts: Iterable[Path], output: P
 
     with tempfile.TemporaryDirectory() as folder:
         transcripts = [text for path in cuts for text in read_transcripts(path)]
-        pieces = train_tokenizer(transcripts, architecture["tokenizer"]["vocab_size"], Path(folder))
+        tokenizer = architecture["tokenizer"]
+        pieces = train_tokenizer(transcripts + tokenizer["text"], tokenizer["vocab_size"], Path(folder))
         pl.seed_everything(architecture["seed"], verbose=False)
         model = EncDecCTCModelBPE(OmegaConf.create(model_config(architecture, Path(folder))))
         model.cfg.tokenizer.dir = "tokenizer"  # not the temporary folder, which the archive would remember

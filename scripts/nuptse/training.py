@@ -9,8 +9,7 @@ import os
 import shutil
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,13 @@ from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nuptse.errors import UserError, write_atomically
-from nuptse.leases import lease
+from nuptse.gpus import gpu
 from nuptse.models import save_nemo, spec_augment_config
 from nuptse.preflight import check_data
 from nuptse.runtime import git_commit, versions
+
+# Batches in a row without a finite loss before a run is given up; a single one may be a bad utterance.
+LOST_AFTER = 10
 
 
 class Interrupted(Exception):
@@ -185,22 +187,6 @@ def set_up(model: ASRModel, config: DictConfig) -> None:
     model.setup_optimization(config.model.optim)
 
 
-@contextmanager
-def gpu(accelerator: str) -> Iterator[dict[str, Any]]:
-    """Lease one of the visible GPUs for this process alone; give the trainer's ``accelerator`` and ``devices``.
-
-    The lock goes by the GPU's UUID: CUDA_VISIBLE_DEVICES numbers are not the same in two jobs of one machine.
-    """
-    count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
-    if not count:
-        yield {"accelerator": accelerator, "devices": 1}
-        return
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp", f"nuptse-gpus-{os.getuid()}")
-    slots = [folder / f"{torch.cuda.get_device_properties(index).uuid}.lock" for index in range(count)]
-    with lease(slots, announce=lambda: print(f"waiting for one of {count} GPUs", flush=True)) as index:
-        yield {"accelerator": "gpu", "devices": [index]}
-
-
 @dataclass
 class History(Callback):
     """Collects what a run did, and prints a line now and then.
@@ -223,6 +209,7 @@ class History(Callback):
     best_wer: float = math.inf
     _started: float = field(default_factory=time.monotonic)
     _lr: float = 0.0
+    _printed: int = 0
 
     def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]  # afterwards it is already that of the next step
@@ -234,8 +221,9 @@ class History(Callback):
         seconds = float(lengths.sum()) / model.cfg.sample_rate
         self.audio_seconds += seconds
         self.utterances += len(lengths)
+        step, steps = trainer.global_step, trainer.max_steps
         row = {
-            "step": trainer.global_step,
+            "step": step,
             "loss": round(float(outputs["loss"].detach()) * trainer.accumulate_grad_batches, 6),
             "lr": self._lr,
             "audio_seconds": round(seconds, 3),
@@ -243,13 +231,24 @@ class History(Callback):
             "padding": round(1 - float(lengths.sum()) / audio.numel(), 6),
         }
         self.train.append(row)
-        if trainer.global_step % self.interval == 0 or trainer.global_step == trainer.max_steps:
+        self._stop_if_lost()
+        if step > self._printed and (step % self.interval == 0 or step == steps):
+            self._printed = step
             took = time.monotonic() - self._started
-            remaining = took / trainer.global_step * (trainer.max_steps - trainer.global_step)
+            to_go = took / step * (steps - step)
             print(
-                f"step {trainer.global_step}/{trainer.max_steps}  loss {row['loss']:.2f}  lr {row['lr']:.2e}"
-                f"  {self.audio_seconds / 3600:.3f} h of audio  {took:.0f} s, {remaining:.0f} s to go",
+                f"step {step}/{steps}  loss {row['loss']:.2f}  lr {row['lr']:.2e}"
+                f"  {self.audio_seconds / 3600:.3f} h of audio  {took:.0f} s, {to_go:.0f} s to go",
                 flush=True,
+            )
+
+    def _stop_if_lost(self) -> None:
+        """A loss that stays NaN or infinite does not come back, however many GPU hours follow."""
+        last = [row["loss"] for row in self.train[-LOST_AFTER:]]
+        if len(last) == LOST_AFTER and not any(map(math.isfinite, last)):
+            raise UserError(
+                f"the loss has been {last[-1]} for {LOST_AFTER} batches up to step {self.train[-1]['step']}: lower"
+                " `optim.lr`, set `trainer.gradient_clip_val` (1.0, say), or train with precision 32-true"
             )
 
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:

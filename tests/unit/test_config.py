@@ -31,14 +31,14 @@ def merged(over):
     return merge(read(), over)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "tutorial.yaml", "test.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "tutorial.yaml", "test.yaml", "pretrain_quickstart.yaml"])
 def test_every_configuration_file_is_valid(name):
     config = load_config(merged(read(name)), SCHEMA)
     for experiment in config["experiments"]:
         resolve_experiment(config, experiment, SCHEMA)
 
 
-@pytest.mark.parametrize("name", ["tutorial.yaml", "test.yaml"])
+@pytest.mark.parametrize("name", ["tutorial.yaml", "test.yaml", "pretrain_quickstart.yaml"])
 def test_an_overlay_holds_only_keys_that_differ(name):
     def same_leaves(base, over, path=()):
         for key, value in over.items():
@@ -88,7 +88,7 @@ MISTAKES = {
     "bad name": ("mirrors.my mirror", ["x"], "'my mirror' in `mirrors` cannot be a name"),
     "archives and folder": ("corpora.quickstart.folder", "/data", "has `archives` and `folder` of `archives`, `folder`: give exactly one"),
     "neither archives nor folder": ("corpora.quickstart.archives", None, "`corpora.quickstart` has none of `archives`, `folder`"),
-    "base model given in two ways": ("models.tiny_conformer_ctc.pretrained", "nvidia/x", "`models.tiny_conformer_ctc` has `pretrained` and `from_scratch`"),
+    "base model given in two ways": ("models.quickstart_base.pretrained", "nvidia/x", "`models.quickstart_base` has `pretrained` and `url`"),
     "bad checksum": ("corpora.quickstart.archives.train-clean-5.tar.gz.sha256", "abc", "is 'abc', expected text of the form"),
     "unknown recipe": ("corpora.quickstart.recipe", "libri_speech", "Lhotse has no recipe 'libri_speech'; did you mean `librispeech`"),
     "unknown mirror": ("corpora.quickstart.archives.train-clean-5.tar.gz.url", "quikstart:31/a.tar.gz", "begins with `quikstart:`, which is neither http(s):// nor file:// nor a name under `mirrors`; did you mean `quickstart`"),
@@ -109,14 +109,17 @@ MISTAKES = {
     "override of a key": (f"{EXPERIMENT}.overrides", ["trainer.max_steps=5"], "sets `trainer.max_steps`, which has a key of its own"),
     "override of nothing": (f"{EXPERIMENT}.overrides", ["max_steps=5"], "expected text of the form"),
     "remote model without checksum": ("models.mine", {"url": "https://example.org/a.nemo"}, "`models.mine` is downloaded but has no `sha256`"),
-    "heads that do not divide": ("models.tiny_conformer_ctc.from_scratch.n_heads", 5, "make it a multiple of `n_heads`"),
-    "even convolution": ("models.tiny_conformer_ctc.from_scratch.conv_kernel_size", 8, "it must be odd"),
+    "heads that do not divide": ("models.untrained.from_scratch.n_heads", 5, "make it a multiple of `n_heads`"),
+    "even convolution": ("models.untrained.from_scratch.conv_kernel_size", 8, "it must be odd"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("dotted", "value", "sentence"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_named_with_its_remedy(dotted, value, sentence):
     config = read()
+    config["models"]["untrained"] = {
+        "from_scratch": {"tokenizer": {"train": [{"corpus": "quickstart"}]}, "n_heads": 4, "conv_kernel_size": 9}
+    }
     *path, last = _split(dotted)
     node = config
     for part in path:

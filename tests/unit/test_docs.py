@@ -140,7 +140,8 @@ def test_the_picture_shows_the_rules_of_the_default_configuration():
     drawn = re.findall(r"<text [^>]*>([^<]+)</text>", text_of("docs/rulegraph.svg"))
     sources = {model_source(model) for model in config()["models"].values()}
     expected = {"all"}
-    for rule in filter(makes_files, rules()):
+    development = {"speak_pretraining_corpus"}  # runs with config/pretrain_quickstart.yaml only
+    for rule in filter(makes_files, rules().keys() - development):
         only_for = re.search(r'models_from\("(\w+)"\)', rules()[rule])
         if not (only_for and only_for[1] not in sources):
             expected.add(rule)

@@ -51,5 +51,7 @@ def test_changes_against_the_ledger(corpus, tmp_path):
     assert changes(corpus, ledger) == ""
     (corpus / "a" / "1.txt").write_text("hallo")
     assert changes(corpus, ledger) == f"changed by hand: {folder_state(corpus)}"
+    ledger.write_text('{"sta')
+    assert changes(corpus, ledger) == f"changed by hand: {folder_state(corpus)}"
     shutil.rmtree(corpus)
     assert changes(corpus, ledger) == ""

@@ -14,7 +14,10 @@ from types import ModuleType
 
 import pytest
 import soundfile
+import yaml
 from lhotse.recipes import prepare_librispeech, prepare_yesno
+
+from nuptse.nemo_archive import check_nemo_archive
 
 QUICKSTART = Path(__file__).parents[2] / "resources" / "quickstart"
 YESNO = "1/waves_yesno.tar.gz"
@@ -161,3 +164,19 @@ def test_generator_writes_the_committed_yesno(tmp_path):
     # The tar inside: how gzip packs it depends on the zlib that Python was built with.
     made, committed = (gzip.decompress((f / YESNO).read_bytes()) for f in (tmp_path, QUICKSTART))
     assert made == committed
+
+
+def test_the_configuration_pins_what_is_embedded():
+    config = yaml.safe_load((QUICKSTART.parents[1] / "config" / "config.yaml").read_text())
+    sources = [archive for corpus in config["corpora"].values() for archive in corpus["archives"].values()]
+    sources += config["models"].values()
+    assert len(sources) == 5
+    for source in sources:
+        file = QUICKSTART / source["url"].removeprefix("quickstart:")
+        content = file.read_bytes()
+        assert (source["bytes"], source["sha256"]) == (len(content), hashlib.sha256(content).hexdigest()), file.name
+
+
+def test_the_base_model_is_small_and_harmless():
+    assert (QUICKSTART / "base.nemo").stat().st_size <= 8_000_000
+    check_nemo_archive(QUICKSTART / "base.nemo")

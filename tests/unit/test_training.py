@@ -127,3 +127,59 @@ def test_a_file_that_is_no_model_is_refused(training, tmp_path):
     (tmp_path / "b.nemo").write_text("no tar")
     with pytest.raises(UserError, match="b.nemo cannot be read as a NeMo speech recogniser"):
         training.load_model(tmp_path / "b.nemo", None)
+
+
+class Trainer(SimpleNamespace):
+    """What History reads of Lightning's trainer."""
+
+    def __init__(self, **settings):
+        optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+        super().__init__(
+            **{"global_step": 0, "max_steps": 4, "accumulate_grad_batches": 1, "optimizers": [optimizer]} | settings
+        )
+
+
+def feed(training, history, trainer, loss):
+    torch = training.torch
+    model = SimpleNamespace(cfg=SimpleNamespace(sample_rate=16000))
+    batch = (torch.zeros(2, 16000), torch.tensor([16000, 8000]), None, None)
+    history.on_train_batch_start(trainer, model, batch, 0)
+    history.on_train_batch_end(trainer, model, {"loss": torch.tensor(loss)}, batch, 0)
+
+
+def test_the_history_counts_audio_and_padding(training, capsys):
+    history, trainer = training.History(2, ["c_dev"]), Trainer()
+    for step in (1, 2, 3, 4):
+        trainer.global_step = step
+        feed(training, history, trainer, 1.0)
+    assert history.audio_seconds == 6.0
+    assert history.utterances == 8
+    assert history.train[0] == {
+        "step": 1,
+        "loss": 1.0,
+        "lr": 0.1,
+        "audio_seconds": 1.5,
+        "utterances": 2,
+        "padding": 0.25,
+    }
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["2/4", "4/4"]
+
+
+def test_accumulated_batches_are_one_step(training, capsys):
+    history, trainer = training.History(1, ["c_dev"]), Trainer(accumulate_grad_batches=2)
+    for step in (0, 1, 1, 2):  # global_step after each batch
+        trainer.global_step = step
+        feed(training, history, trainer, 0.5)
+    assert [row["loss"] for row in history.train] == [1.0] * 4, "not divided by the accumulated batches"
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["1/4", "2/4"]
+
+
+def test_a_loss_that_stays_nan_ends_the_run(training):
+    from nuptse.errors import UserError
+
+    history, trainer = training.History(100, ["c_dev"]), Trainer(max_steps=100)
+    with pytest.raises(UserError, match="the loss has been nan for 10 batches up to step 12: lower `optim.lr`"):
+        for step in range(1, 100):
+            trainer.global_step = step
+            feed(training, history, trainer, float("nan") if step > 2 else 1.0)
+    assert len(history.train) == 12

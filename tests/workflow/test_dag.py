@@ -31,9 +31,9 @@ def shards(corpus, groups, split="train"):
     return group_jobs | {f"{rule}_shards corpus={corpus}, split={split}" for rule in ("plan", "index")}
 
 
-MODEL = {"build_model model=tiny_conformer_ctc"}
+MODEL = {"download_model model=quickstart_base"}
 # Everything that the cuts of the corpus `quickstart` lead to.
-FROM_CUTS = exports("quickstart", "train", "dev") | shards("quickstart", 2) | bins(*FOUR) | MODEL | finetunes(*FOUR)
+FROM_CUTS = exports("quickstart", "train", "dev") | shards("quickstart", 2) | bins(*FOUR) | finetunes(*FOUR)
 FROM_RECIPE = cutsets("quickstart", "train", "dev") | FROM_CUTS
 FROM_RAW = {"prepare_manifests corpus=quickstart"} | FROM_RECIPE
 
@@ -74,6 +74,13 @@ def test_targets_are_listed_with_what_they_do(checkout):
     for target in ("all", "downloads", "manifests", "shards", "bins", "finetune"):
         assert f"\n{target} (" in listed
     assert "Download the archives of every corpus that an experiment uses." in listed
+
+
+def test_the_base_model_of_the_quickstart_can_be_made_anew(checkout):
+    planned = checkout.scheduled("pretrain_quickstart", "--configfile", "config/pretrain_quickstart.yaml")
+    assert {"speak_pretraining_corpus", "build_model model=untrained_conformer_ctc"} < planned
+    assert "finetune_model experiment=pretrain_quickstart" in planned
+    assert "download_archive corpus=quickstart_pretrain, archive=train.tar.gz" not in planned
 
 
 @pytest.mark.parametrize("overlay", ["config/tutorial.yaml", "config/test.yaml"])
@@ -156,7 +163,7 @@ CONFIG_CHANGES = {
         {"corpora": {"quickstart": {"num_shards": 4}}},
         (shards("quickstart", 1)) | finetunes("nemo_tarred", "nemo_multidataset"),
     ),
-    "size of the model": ({"models": {"tiny_conformer_ctc": {"from_scratch": {"d_model": 64}}}}, MODEL | finetunes(*FOUR)),
+    "another base model": ({"models": {"quickstart_base": {"sha256": "0" * 64}}}, MODEL | finetunes(*FOUR)),
     "a new experiment": (
         {"experiments": {"again": {"layout": "cutset"}}},
         {"estimate_duration_bins experiment=again", "finetune_model experiment=again"},

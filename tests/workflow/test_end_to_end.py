@@ -242,12 +242,17 @@ REAL = {
     },
     # The hub's model cannot be had everywhere; an untrained one shows the same chain.
     "models": {
-        "tiny_conformer_ctc": {
-            "from_scratch": {"tokenizer": {"train": [{"corpus": "mini_librispeech"}, {"corpus": "yesno"}]}}
+        "untrained": {
+            "from_scratch": {
+                "tokenizer": {"train": [{"corpus": "mini_librispeech"}, {"corpus": "yesno"}]},
+                "d_model": 64,
+                "n_layers": 2,
+                "subsampling": "stacking",
+            }
         }
     },
     "defaults": {
-        "model": "tiny_conformer_ctc",
+        "model": "untrained",
         "train_ds": {"batch_duration": 60},
         "validation_ds": {"batch_size": 8},
         "trainer": {"max_steps": 3, "val_check_interval": 3},
