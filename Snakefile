@@ -14,11 +14,13 @@ include: "rules/shards.smk"
 include: "rules/duration_bins.smk"
 include: "rules/models.smk"
 include: "rules/finetune.smk"
+include: "rules/evaluate.smk"
 include: "rules/quickstart.smk"
 
 
 rule all:
-    """Everything: the fine-tuned model of every experiment."""
+    """Everything: the fine-tuned model of every experiment, and the word error rates of all."""
     default_target: True
     input:
         rules.finetune.input,
+        rules.evaluate.input,

@@ -39,4 +39,5 @@ wildcard_constraints:
     split=any_of(plan.splits),
     model=any_of(plan.models),
     experiment=any_of(plan.experiments),
+    recogniser=any_of(plan.recognisers),
     group=r"\d+",

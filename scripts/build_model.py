@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nuptse.errors import run_command
 from nuptse.models import build_model
-from nuptse.runtime import quieten
+from nuptse.runtime import prepare_runtime
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cuts", type=Path, nargs="+", required=True, help="cuts whose transcripts it must know")
     parser.add_argument("--model", type=Path, required=True, help="output, .nemo")
     args = parser.parse_args(argv)
-    quieten()
+    prepare_runtime()
     print(build_model(args.architecture, args.cuts, args.model))
 
 

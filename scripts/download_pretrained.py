@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nuptse.errors import run_command
 from nuptse.pretrained import fetch_pretrained
-from nuptse.runtime import quieten
+from nuptse.runtime import prepare_runtime
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--bytes", type=int, dest="size", help="expected size in bytes")
     parser.add_argument("--model", type=Path, required=True, help="output, .nemo")
     args = parser.parse_args(argv)
-    quieten()
+    prepare_runtime()
     print(fetch_pretrained(args.name, args.model, sha256=args.sha256, size=args.size))
 
 

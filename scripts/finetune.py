@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nuptse.errors import run_command
-from nuptse.runtime import quieten
+from nuptse.runtime import prepare_runtime
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("options", nargs="+", help="key=value, such as trainer.max_steps=100")
     args = parser.parse_args(argv)
-    quieten()  # before NeMo is imported
+    prepare_runtime()  # before NeMo is imported
     from nuptse.training import Interrupted, Job, finetune
 
     job = Job(**vars(args))

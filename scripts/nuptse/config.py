@@ -260,6 +260,8 @@ def _corpus_mistakes(config: Config) -> Iterator[str]:
             yield f"`{key}.recipe_root` is {corpus['recipe_root']!r}: it must lie inside the corpus folder"
         for archive, source in corpus.get("archives", {}).items():
             yield from _url_mistakes(f"{key}.archives.{archive}.url", source["url"], mirrors)
+        if corpus["normalizer"] == "whisper_english" and not corpus["language"].lower().startswith("en"):
+            yield f"`{key}.normalizer` is whisper_english, but its language is {corpus['language']}: take `lower`"
         for split in corpus["splits"]:
             label = f"{name}_{split}"
             if label in owners:
@@ -338,8 +340,10 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
             node = node[part]
         return f"experiments.{name}.{dotted}"
 
-    for role in ("train", "validation"):
+    for role in ("train", "validation", "test"):
         yield from _data_mistakes(key(role), settings[role], config)
+    if name in config["models"]:
+        yield f"`experiments.{name}` and `models.{name}` have one name, but results are kept by it: rename one"
     if settings["model"] not in config["models"]:
         known = list(config["models"])
         yield f"`{key('model')}` is {settings['model']!r}, which `models` lacks{_suggestion(settings['model'], known)}"

@@ -106,7 +106,9 @@ def model_config(architecture: Mapping[str, Any], tokenizer_dir: Path) -> dict[s
             "log": True,
             "frame_splicing": 1,
             "dither": 1e-5,
-            "pad_to": 0,
+            # Frames of a batch, a multiple of the subsampling: NeMo's stacking adds what lacks to the length of every
+            # utterance, so that what is heard in one would depend on the longest of its batch.
+            "pad_to": 16,
         },
         "encoder": {
             "_target_": "nemo.collections.asr.modules.ConformerEncoder",
@@ -161,6 +163,20 @@ def build_model(architecture: Mapping[str, Any], cuts: Iterable[Path], output: P
         save_nemo(model, output)
     parameters = sum(weight.numel() for weight in model.parameters())
     return f"{output}: {parameters:,} parameters, {pieces} pieces from {len(transcripts)} transcripts"
+
+
+def restore_model(path: Path, **options: Any) -> ASRModel:
+    """Return the model in a .nemo file; ``options`` are those of NeMo's ``restore_from``.
+
+    Raises:
+        UserError: the file is no NeMo speech recogniser.
+    """
+    from nemo.collections.asr.models import ASRModel
+
+    try:
+        return ASRModel.restore_from(str(path), **options)
+    except (RuntimeError, OSError, KeyError, tarfile.TarError) as error:
+        raise UserError(f"{path} cannot be read as a NeMo speech recogniser: {error}") from error
 
 
 def save_nemo(model: ASRModel, output: Path) -> None:

@@ -82,7 +82,7 @@ class Plan:
         """Every (corpus, split) that an experiment or the tokenizer of its model reads."""
         entries = []
         for settings in self.experiments.values():
-            entries += settings["train"] + settings["validation"]
+            entries += settings["train"] + settings["validation"] + settings["test"]
             if scratch := self.models[settings["model"]].get("from_scratch"):
                 entries += scratch["tokenizer"]["train"]
         return list(dict.fromkeys((entry["corpus"], entry["split"]) for entry in entries))
@@ -206,6 +206,57 @@ class Plan:
     def overrides(self, experiment: str) -> list[str]:
         shards = {name: corpus["num_shards"] for name, corpus in self.corpora.items()}
         return finetune_overrides(self.experiments[experiment], shards)
+
+    # --- evaluation: a recogniser is an experiment, or a base model before any fine-tune ---
+
+    @cached_property
+    def recognisers(self) -> dict[str, list[str]]:
+        """The experiments that each recogniser stands for: itself, or those that start from the base model."""
+        bases: dict[str, list[str]] = {}
+        for name, settings in self.experiments.items():
+            bases.setdefault(settings["model"], []).append(name)
+        return bases | {name: [name] for name in self.experiments}
+
+    def _evaluation_entries(self, recogniser: str) -> list[dict[str, str]]:
+        """The splits that a recogniser is judged by: every validation and test split of its experiments, once."""
+        entries = []
+        for name in self.recognisers[recogniser]:
+            entries += self.experiments[name]["validation"] + self.experiments[name]["test"]
+        pairs = dict.fromkeys((entry["corpus"], entry["split"]) for entry in entries)
+        return [{"corpus": corpus, "split": split} for corpus, split in pairs]
+
+    def recogniser_model(self, recogniser: str) -> str:
+        if recogniser in self.experiments:
+            return f"results/{recogniser}/checkpoints/{recogniser}.nemo"
+        return f"data/models/{recogniser}.nemo"
+
+    def evaluation_cuts(self, recogniser: str) -> list[str]:
+        return data_files("cutset", self._evaluation_entries(recogniser))
+
+    def evaluation_names(self, recogniser: str) -> list[str]:
+        return ["{corpus}_{split}".format(**entry) for entry in self._evaluation_entries(recogniser)]
+
+    def normalizer(self, corpus: str) -> str:
+        name: str = self.corpora[corpus]["normalizer"]
+        return name
+
+    def all_scores(self) -> list[str]:
+        return [
+            f"results/scores/{recogniser}/{name}.json"
+            for recogniser in self.recognisers
+            for name in self.evaluation_names(recogniser)
+        ]
+
+    def comparison_arguments(self) -> list[str]:
+        """Return which base each experiment started from, and which experiments differ in their layout only."""
+        bases = [f"{name}={settings['model']}" for name, settings in self.experiments.items()]
+        alike: dict[str, list[str]] = {}
+        for name, settings in self.experiments.items():
+            same = {key: value for key, value in settings.items() if key not in ("layout", "validation", "test")}
+            same["trainer"] = settings["trainer"] | {"limit_train_batches": None}
+            alike.setdefault(_json(same), []).append(name)
+        groups = [",".join(names) for names in alike.values() if len(names) > 1]
+        return ["--base", *bases, *(["--same-data", *groups] if groups else [])]
 
 
 def _checks(source: Mapping[str, Any]) -> list[str]:

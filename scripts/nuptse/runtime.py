@@ -1,4 +1,4 @@
-"""Where a program runs: quiet logs, versions, hardware, the commit of the workflow."""
+"""Where a program runs: what it needs of its process, versions, the commit of the workflow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from pathlib import Path
 PACKAGES = ("nemo-toolkit", "lhotse", "torch", "lightning", "sentencepiece", "numpy")
 
 
-def quieten() -> None:
-    """Keep NeMo, Lightning and their libraries from writing below the level of an error; call it before importing them.
+def prepare_runtime() -> None:
+    """Set what must be set before torch and NeMo are imported: quiet logs, and threads that sleep while they wait.
 
     What a user has to know, our programs print themselves.
     """
+    # OpenMP's threads spin while they wait for each other. With one more busy process on the machine (a second
+    # training, a test run) a step of the quickstart took 10 times as long; with sleeping threads, as long as alone.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")

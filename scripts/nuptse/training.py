@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import tarfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nuptse.errors import UserError, write_atomically
 from nuptse.gpus import gpu
-from nuptse.models import save_nemo, spec_augment_config
+from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.preflight import check_data
 from nuptse.runtime import git_commit, versions
 
@@ -94,7 +93,7 @@ def finetune(job: Job) -> dict[str, Any]:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        model = load_model(job.base, trainer)
+        model = restore_model(job.base, map_location="cpu", trainer=trainer)
         print(f"{job.experiment}: {hardware(trainer)}", flush=True)
         for name, data in zip([*_train_names(job), *_names(config)], [*job.train, *job.validation], strict=True):
             print(check_data(name, data, model.tokenizer), flush=True)
@@ -159,18 +158,6 @@ def _train_names(job: Job) -> list[str]:
 def _names(config: DictConfig) -> list[str]:
     name = config.model.validation_ds.name
     return [name] if isinstance(name, str) else list(name)
-
-
-def load_model(base: Path, trainer: pl.Trainer) -> ASRModel:
-    """Return the base model.
-
-    Raises:
-        UserError: the file is no NeMo speech recogniser.
-    """
-    try:
-        return ASRModel.restore_from(str(base), map_location="cpu", trainer=trainer)
-    except (RuntimeError, OSError, KeyError, tarfile.TarError) as error:
-        raise UserError(f"{base} cannot be read as a NeMo speech recogniser: {error}") from error
 
 
 def set_up(model: ASRModel, config: DictConfig) -> None:

@@ -55,9 +55,9 @@ def test_repacking_twice_changes_nothing():
 def test_a_model_from_scratch_is_restored_by_nemo(tmp_path):
     from nuptse.jsonl import write_rows
     from nuptse.models import build_model
-    from nuptse.runtime import quieten
+    from nuptse.runtime import prepare_runtime
 
-    quieten()
+    prepare_runtime()
     from nemo.collections.asr.models import ASRModel
 
     cuts = tmp_path / "cuts.jsonl.gz"

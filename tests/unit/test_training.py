@@ -11,7 +11,7 @@ import yaml
 from nuptse.config import load_config, resolve_experiment
 from nuptse.duration_bins import Source, plan_bins
 from nuptse.overrides import finetune_overrides
-from nuptse.runtime import quieten
+from nuptse.runtime import prepare_runtime
 
 pytestmark = pytest.mark.slow  # importing NeMo takes seconds
 
@@ -23,7 +23,7 @@ SHARDS = {"quickstart": 8, "quickstart_yesno": 1}
 
 @pytest.fixture(scope="module")
 def training():
-    quieten()
+    prepare_runtime()
     from nuptse import training
 
     return training
@@ -126,7 +126,7 @@ def test_a_file_that_is_no_model_is_refused(training, tmp_path):
 
     (tmp_path / "b.nemo").write_text("no tar")
     with pytest.raises(UserError, match="b.nemo cannot be read as a NeMo speech recogniser"):
-        training.load_model(tmp_path / "b.nemo", None)
+        training.restore_model(tmp_path / "b.nemo", map_location="cpu")
 
 
 class Trainer(SimpleNamespace):

@@ -14,6 +14,26 @@ def finetunes(*names):
     return {f"finetune_model experiment=finetune_from_{name}" for name in names}
 
 
+BASE = "quickstart_base"
+
+
+def judged(*recognisers):
+    """The jobs that judge a base model or an experiment in each of its splits, and the table of all."""
+    jobs = {"summarize_wer"}
+    for name in recognisers:
+        full = name if name == BASE else f"finetune_from_{name}"
+        jobs.add(f"transcribe recogniser={full}")
+        splits = [("quickstart", "dev"), ("quickstart", "test")]
+        if name in (BASE, "nemo_multidataset"):
+            splits.append(("quickstart_yesno", "test"))
+        jobs |= {f"score_wer recogniser={full}, corpus={corpus}, split={split}" for corpus, split in splits}
+    return jobs
+
+
+def trained(*names):
+    return finetunes(*names) | judged(*names)
+
+
 def bins(*names):
     return {f"estimate_duration_bins experiment=finetune_from_{name}" for name in names}
 
@@ -33,8 +53,10 @@ def shards(corpus, groups, split="train"):
 
 MODEL = {"download_model model=quickstart_base"}
 # Everything that the cuts of the corpus `quickstart` lead to.
-FROM_CUTS = exports("quickstart", "train", "dev") | shards("quickstart", 2) | bins(*FOUR) | finetunes(*FOUR)
-FROM_RECIPE = cutsets("quickstart", "train", "dev") | FROM_CUTS
+FROM_CUTS = (
+    exports("quickstart", "train", "dev") | shards("quickstart", 2) | bins(*FOUR) | trained(*FOUR) | judged(BASE)
+)
+FROM_RECIPE = cutsets("quickstart", "train", "dev", "test") | FROM_CUTS
 FROM_RAW = {"prepare_manifests corpus=quickstart"} | FROM_RECIPE
 
 
@@ -42,7 +64,7 @@ def test_a_fresh_checkout_plans_everything(checkout):
     planned = checkout.scheduled(*TEST)
     assert planned > FROM_RAW
     assert shards("quickstart_yesno", 1) < planned
-    assert len(planned) == 32
+    assert len(planned) == 51
     assert not (checkout.folder / "data").exists(), "a dry run makes nothing"
 
 
@@ -71,7 +93,7 @@ def test_named_targets_and_single_files(checkout, target, rules):
 
 def test_targets_are_listed_with_what_they_do(checkout):
     listed = checkout.snakemake("--list-target-rules").stdout
-    for target in ("all", "downloads", "manifests", "shards", "bins", "finetune"):
+    for target in ("all", "downloads", "manifests", "shards", "bins", "finetune", "evaluate"):
         assert f"\n{target} (" in listed
     assert "Download the archives of every corpus that an experiment uses." in listed
 
@@ -100,7 +122,7 @@ def test_the_working_directory_may_be_elsewhere(checkout, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     planned = checkout.scheduled("--directory", elsewhere, *TEST)
-    assert len(planned) == 32
+    assert len(planned) == 51
 
 
 # --- the staleness table: after a full run, what each change makes stale -----------------------------------------
@@ -147,26 +169,28 @@ EXTRACTED = {
 
 CONFIG_CHANGES = {
     "nothing": ({}, set()),
-    "steps of one experiment": (experiments(cutset={"trainer": {"max_steps": 3}}), finetunes("cutset")),
-    "learning rate of all": ({"defaults": {"optim": {"lr": 0.001}}}, finetunes(*FOUR)),
+    "steps of one experiment": (experiments(cutset={"trainer": {"max_steps": 3}}), trained("cutset")),
+    "learning rate of all": ({"defaults": {"optim": {"lr": 0.001}}}, trained(*FOUR)),
     "one experiment's weight": (
         experiments(nemo_multidataset={"train": MIX}),
-        bins("nemo_multidataset") | finetunes("nemo_multidataset"),
+        bins("nemo_multidataset") | trained("nemo_multidataset"),
     ),
-    "number of buckets": ({"defaults": {"train_ds": {"num_buckets": 3}}}, bins(*FOUR) | finetunes(*FOUR)),
-    "batch size of one": (experiments(cutset={"train_ds": {"batch_duration": 40}}), finetunes("cutset")),
+    "number of buckets": ({"defaults": {"train_ds": {"num_buckets": 3}}}, bins(*FOUR) | trained(*FOUR)),
+    "batch size of one": (experiments(cutset={"train_ds": {"batch_duration": 40}}), trained("cutset")),
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
     "another mirror of pinned archives": ({"mirrors": {"quickstart": ["https://example.org"]}}, set()),
-    "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, set()),
+    "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, {"summarize_wer"}),
     "number of shards": (
         {"corpora": {"quickstart": {"num_shards": 4}}},
-        (shards("quickstart", 1)) | finetunes("nemo_tarred", "nemo_multidataset"),
+        (shards("quickstart", 1)) | trained("nemo_tarred", "nemo_multidataset"),
     ),
-    "another base model": ({"models": {"quickstart_base": {"sha256": "0" * 64}}}, MODEL | finetunes(*FOUR)),
+    "another base model": ({"models": {"quickstart_base": {"sha256": "0" * 64}}}, MODEL | trained(*FOUR) | judged(BASE)),
     "a new experiment": (
         {"experiments": {"again": {"layout": "cutset"}}},
-        {"estimate_duration_bins experiment=again", "finetune_model experiment=again"},
+        {"estimate_duration_bins experiment=again", "finetune_model experiment=again", "transcribe recogniser=again"}
+        | {f"score_wer recogniser=again, corpus=quickstart, split={split}" for split in ("dev", "test")}
+        | {"summarize_wer"},
     ),
     "a corpus that nobody uses": ({"corpora": {"other": {"recipe": "yesno", "folder": ".", "splits": {"train": "train"}, "language": "he", "text": []}}}, set()),
 }  # fmt: skip
@@ -186,12 +210,12 @@ FILE_CHANGES = {
     "the command of a rule": (
         "rules/duration_bins.smk",
         replace(" --bins {output.bins:q} >", " --bins  {output.bins:q} >"),
-        bins(*FOUR) | finetunes(*FOUR),
+        bins(*FOUR) | trained(*FOUR),
     ),
     "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1) | {f"prepare_manifests corpus={corpus}" for corpus in ("quickstart", "quickstart_yesno")}),
-    "a module of the bins": ("scripts/nuptse/duration_bins.py", append("# why\n"), bins(*FOUR) | finetunes(*FOUR)),
+    "a module of the bins": ("scripts/nuptse/duration_bins.py", append("# why\n"), bins(*FOUR) | trained(*FOUR)),
     "a module of the training": ("scripts/nuptse/training.py", append("# why\n"), set()),
-    "the launcher of the training": ("scripts/finetune.py", append("# why\n"), finetunes(*FOUR)),
+    "the launcher of the training": ("scripts/finetune.py", append("# why\n"), trained(*FOUR)),
     "a shard index that only looks newer": ("data/shards/quickstart_train/ledger.json", os.utime, set()),
     "an archive that only looks newer": ("data/downloads/quickstart/train-clean-5.tar.gz", os.utime, set()),
     "cuts that only look newer": ("data/manifests/quickstart_cuts_train.jsonl.gz", os.utime, set()),
@@ -214,7 +238,7 @@ LOST_FILES = {
     "a shard": (
         "data/shards/quickstart_train/audio_5.tar",
         {"tar_shards corpus=quickstart, split=train, group=1", "index_shards corpus=quickstart, split=train"}
-        | finetunes("nemo_tarred", "nemo_multidataset"),
+        | trained("nemo_tarred", "nemo_multidataset"),
     ),
     "a manifest of a shard": (
         "data/shards/quickstart_yesno_train/sharded_manifests/manifest_0.json",
@@ -222,9 +246,9 @@ LOST_FILES = {
             "tar_shards corpus=quickstart_yesno, split=train, group=0",
             "index_shards corpus=quickstart_yesno, split=train",
         }
-        | finetunes("nemo_multidataset"),
+        | trained("nemo_multidataset"),
     ),
-    "a checkpoint": ("results/finetune_from_cutset/checkpoints/best.ckpt", finetunes("cutset")),
+    "a checkpoint": ("results/finetune_from_cutset/checkpoints/best.ckpt", trained("cutset")),
     "a log": ("logs/finetune_model/finetune_from_cutset.log", set()),
     "duration bins": ("results/finetune_from_cutset/duration_bins.json", set()),
 }

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 
@@ -74,9 +75,9 @@ def test_cutset_and_json_see_the_same_batches(finished):
 def test_the_model_is_the_best_checkpoint(finished):
     import torch
 
-    from nuptse.runtime import quieten
+    from nuptse.runtime import prepare_runtime
 
-    quieten()
+    prepare_runtime()
     from nemo.collections.asr.models import ASRModel
 
     checkpoints = results(finished, "cutset") / "checkpoints"
@@ -107,6 +108,34 @@ def test_every_step_accounts_for_every_utterance(finished):
             assert shards["duration_s"] == pytest.approx(ledger["kept"]["seconds"], abs=0.01)
     bins = json.loads((results(finished, "nemo_multidataset") / "duration_bins.json").read_text())
     assert [source["utterances"] for source in bins["sources"]] == [180, 30]
+
+
+def test_every_model_is_judged_on_every_split(finished):
+    table = pd.read_csv(finished.folder / "results/wer.tsv", sep="\t")
+    english = [("quickstart", "dev"), ("quickstart", "test")]
+    splits = {f"finetune_from_{name}": english for name in FOUR[:3]}
+    splits |= {
+        name: [*english, ("quickstart_yesno", "test")]
+        for name in ("quickstart_base", "finetune_from_nemo_multidataset")
+    }
+    assert {(row.recogniser, row.corpus, row.split) for row in table.itertuples()} == {
+        (name, *split) for name in splits for split in splits[name]
+    }
+    assert (table.wer_low <= table.wer).all() and (table.wer <= table.wer_high).all()
+    counts = {("quickstart", "dev"): 54, ("quickstart", "test"): 48, ("quickstart_yesno", "test"): 30}
+    assert all(row.utterances == counts[row.corpus, row.split] for row in table.itertuples())
+    base = table[(table.recogniser == "quickstart_base") & (table.split == "dev")].wer.item()
+    assert 0.5 < base < 0.8, "it has not heard these voices, but it has learnt to listen"
+    comparisons = pd.read_csv(finished.folder / "results/wer_comparisons.tsv", sep="\t")
+    assert (comparisons.kind == "base").sum() == 9, "each fine-tune in each of its splits against the base"
+
+
+def test_the_word_error_rate_is_that_of_the_validation(finished):
+    """One scorer for all: it counts what NeMo counted during the training."""
+    table = pd.read_csv(finished.folder / "results/wer.tsv", sep="\t").set_index(["recogniser", "corpus", "split"])
+    for name in FOUR:
+        best = report(finished, name)["best"]["val_wer"]
+        assert table.wer[f"finetune_from_{name}", "quickstart", "dev"] == pytest.approx(best, abs=0.01)
 
 
 def test_transcripts_are_as_the_profile_says(finished):

@@ -29,9 +29,9 @@ def one_pass(folder, layout, train):
     """Return {id: (text, samples)} of one pass over the training data, in the options that a fine-tune gets."""
     from omegaconf import OmegaConf
 
-    from nuptse.runtime import quieten
+    from nuptse.runtime import prepare_runtime
 
-    quieten()
+    prepare_runtime()
     from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
 
     settings = resolve_experiment(CONFIG, "finetune_from_cutset", SCHEMA) | {"layout": layout, "train": train}

@@ -1,0 +1,154 @@
+"""How sure an error rate is: bootstrap intervals, and the paired bootstrap of two recognisers.
+
+Sources: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP
+2004, for the resampling of utterances, its paired form and the share of resamples as a measure of improvement;
+Z. Liu and F. Peng, "Statistical testing on ASR performance via blockwise bootstrap", arXiv:1912.09508, for the
+resampling of speakers, because the errors of one speaker depend on each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LEVEL = 0.95
+RESAMPLES = 1000
+
+# From 4 speakers on, an interval that resamples them covers better than one that resamples utterances, though with 4 to
+# 10 still in about 80 % of simulated cases only, not 95 %. Two speakers can be drawn in 3 ways, which makes anything
+# significant.
+MIN_SPEAKERS = 4
+
+# Draws at a time: 2**17 of them and their counts are 3 arrays of 1 MiB, which stay in the cache of the processor.
+_DRAWS = 1 << 17
+
+Groups = Sequence[str | None]
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How the error rates of two recognisers differ on the same utterances.
+
+    Attributes:
+        difference: rate of the first minus rate of the second: below 0 the first is better.
+        low: lower bound of its confidence interval.
+        high: upper bound.
+        p_value: two-sided, in (0, 1]. All are nan without reference words, all but the difference with fewer than 2
+            units to resample.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def confidence_interval(
+    errors: npt.ArrayLike,
+    lengths: npt.ArrayLike,
+    groups: Groups | None = None,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the micro average sum(errors) / sum(lengths).
+
+    Args:
+        errors: of each utterance, shape (N,), not negative.
+        lengths: its reference words or characters, shape (N,).
+        groups: its speaker. Speakers are resampled if there are ``MIN_SPEAKERS`` or more and no utterance lacks one, so
+            that the interval is for any speaker; else utterances, and it is for these speakers.
+        level: share of repetitions of the experiment in which the interval is to cover the true rate, in (0, 1).
+        resamples: how many sets are drawn; 1000 are enough for bounds that move little with the seed.
+        seed: equal seeds give equal bounds.
+
+    Returns:
+        Lower and upper bound; both nan with fewer than 2 units to resample or no reference words.
+    """
+    sums = _resample(np.column_stack([_vector(errors), _vector(lengths)]), groups, resamples, seed)
+    return _percentiles(sums[:, 0], sums[:, 1], level)
+
+
+def paired_difference(
+    errors_a: npt.ArrayLike,
+    errors_b: npt.ArrayLike,
+    lengths: npt.ArrayLike,
+    groups: Groups | None = None,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """Return how the micro averages of two recognisers differ: a minus b, on the same resampled utterances.
+
+    The p-value is twice the smaller share of resamples with a difference on one side of 0, ties counted on both sides;
+    1 is added to count and total, so that it is never 0 (A. C. Davison and D. V. Hinkley, "Bootstrap methods and their
+    application", 1997, chapter 4). It is not corrected for the number of comparisons that a study makes.
+
+    Args: as for :func:`confidence_interval`; the utterances of both recognisers in the same order.
+    """
+    a, b, n = _vector(errors_a), _vector(errors_b), _vector(lengths)
+    difference = float((a - b).sum() / n.sum()) if n.sum() > 0 else np.nan
+    sums = _resample(np.column_stack([a - b, n]), groups, resamples, seed)
+    drawn = sums[sums[:, 1] > 0, 0]  # the sign is that of the difference of the rates, and exact
+    low, high = _percentiles(sums[:, 0], sums[:, 1], level)
+    if not drawn.size:
+        return Difference(difference, low, high, np.nan)
+    smaller = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return Difference(difference, low, high, min(1.0, float(2 * (smaller + 1) / (drawn.size + 1))))
+
+
+def resampling_units(groups: Groups | None, utterances: int) -> tuple[str, int]:
+    """Return what is resampled, ``speakers`` or ``utterances``, and how many of them there are."""
+    speakers = set(groups or ())
+    if None not in speakers and len(speakers) >= MIN_SPEAKERS:
+        return "speakers", len(speakers)
+    return "utterances", utterances
+
+
+def _vector(values: npt.ArrayLike) -> _Floats:
+    return np.asarray(values, dtype=np.float64).reshape(-1)
+
+
+def _resample(values: _Floats, groups: Groups | None, resamples: int, seed: int) -> _Floats:
+    """Return the column sums of ``resamples`` sets drawn from the rows with replacement, shape (resamples, columns).
+
+    Counts are whole numbers below 2**53, so sums in float64 are exact and do not depend on the order of adding.
+    """
+    if groups is not None and len(groups) != len(values):
+        raise ValueError(f"{len(groups)} groups for {len(values)} utterances")
+    if resampling_units(groups, len(values))[0] == "speakers":
+        values = _sum_by_group(values, groups)
+    units = len(values)
+    if units < 2:
+        return np.empty((0, values.shape[1]))
+    rng = np.random.default_rng(seed)
+    step = max(1, _DRAWS // units)
+    parts = []
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = rng.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.reshape(-1), minlength=rows * units).reshape(rows, units)
+        parts.append(counts.astype(np.float64) @ values)
+    return np.concatenate(parts)
+
+
+def _sum_by_group(values: _Floats, groups: Any) -> _Floats:
+    _, numbers = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    return np.column_stack([np.bincount(numbers, weights=column) for column in values.T])
+
+
+def _percentiles(numerators: _Floats, denominators: _Floats, level: float) -> tuple[float, float]:
+    """Bounds of the ratios; a resample of empty references only has no ratio and is left out."""
+    valid = denominators > 0
+    if not valid.any():
+        return np.nan, np.nan
+    ratios = numerators[valid] / denominators[valid]
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

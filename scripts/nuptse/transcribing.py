@@ -1,0 +1,294 @@
+"""Texts that a NeMo model hears in a set of utterances: batched, resumable, every utterance accounted for.
+
+The texts are those that NeMo counts for ``val_wer``: the model's own forward pass and its own decoding, on audio that
+Lhotse reads as it does for a validation. Unlike there, audio that cannot be read is an error and never left out.
+
+The same batches give the same texts as there. Other batches may differ in a last word: NeMo's ``StackingSubsampling``
+adds the padding of a batch's longest utterance to the length of all. A preprocessor with ``pad_to: 16`` prevents it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import torch
+from lhotse import MonoCut
+from lhotse.audio import AudioLoadingError, DurationMismatchError
+from lhotse.serialization import deserialize_item
+from nemo.collections.asr.models import ASRModel, EncDecCTCModel, EncDecRNNTModel
+from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig
+from nemo.collections.asr.parts.submodules.rnnt_decoding import RNNTDecodingConfig
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nuptse.errors import UserError, say, write_atomically
+from nuptse.gpus import gpu
+from nuptse.jsonl import read_rows, write_rows
+from nuptse.manifests import nemo_rows
+from nuptse.models import restore_model
+from nuptse.runtime import versions
+
+PROGRESS_S = 10.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One set of utterances: its cuts (``.jsonl.gz``) and the two files that come out."""
+
+    cuts: Path
+    transcripts: Path
+    timing: Path
+
+    @property
+    def partial(self) -> Path:
+        """What is done so far; stays behind when a run is killed."""
+        return self.transcripts.with_name(f"{self.transcripts.name}.part")
+
+
+class Done(msgspec.Struct):
+    """One batch that is done.
+
+    Attributes:
+        seconds: time for reading its audio, the forward pass and decoding.
+        texts: hypothesis of each utterance, by id.
+    """
+
+    seconds: float
+    texts: dict[str, str]
+
+
+def transcribe(
+    model_path: Path, tasks: Sequence[Task], *, threads: int, batch_duration: float, decoding: Mapping[str, Any]
+) -> None:
+    """Write the transcripts and the timing of every task, with one model that is restored once.
+
+    A run that was killed leaves ``<transcripts>.part``; the next one with the same model, cuts and options goes on
+    there and gives the same transcripts byte for byte.
+
+    Args:
+        model_path: a CTC or RNN-T model, .nemo; of a hybrid model the RNN-T decoder is used.
+        tasks: each with cuts of one channel and one supervision, of any sampling rate.
+        threads: CPU threads, for reading audio and for a model that runs on the CPU.
+        batch_duration: audio of a batch (s), padding counted; a longer utterance is a batch by itself.
+        decoding: options merged over the model's own, such as ``{"strategy": "greedy_batch"}``.
+
+    Raises:
+        UserError: no such model, an option that it does not know, audio that cannot be read, or too large a batch.
+    """
+    torch.set_num_threads(threads)
+    sets = {task: read_cuts(task.cuts) for task in tasks}  # mistakes here show before the model is read
+    with gpu("auto") as where:
+        device = torch.device("cuda", where["devices"][0]) if where["accelerator"] == "gpu" else torch.device("cpu")
+        model = load_model(model_path, device)
+        if decoding:
+            set_decoding(model, decoding)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        settings = {"device": name, "threads": threads, "batch_duration": batch_duration}
+        say(f"{model_path}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+        # All that decides a text, rounding included.
+        run = {"model": _sha256(model_path), "decoding": dict(decoding), "versions": versions()} | settings
+        for task, cuts in sets.items():
+            batches = make_batches(cuts, batch_duration)
+            done = list(transcribe_batches(model, task, batches, threads, run | {"cuts": _sha256(task.cuts)}))
+            publish(task, cuts, done, settings)
+    for task in tasks:  # only now: a run that is killed in a later set has nothing to do again
+        task.partial.unlink()
+
+
+# --- input ---
+
+
+def read_cuts(path: Path) -> list[MonoCut]:
+    """Return the cuts of a manifest.
+
+    Raises:
+        UserError: there are none, an id stands there twice, or a cut is no MonoCut with one supervision.
+    """
+    cuts = [deserialize_item(row) for row in read_rows(path, dict)]
+    for cut in cuts:
+        if not isinstance(cut, MonoCut) or not cut.has_recording or len(cut.supervisions) != 1:
+            raise UserError(f"{path}: {cut.id} is no cut of one recording's channel with one supervision")
+    if not cuts:
+        raise UserError(f"{path} holds no utterance")
+    if len({cut.id for cut in cuts}) < len(cuts):
+        raise UserError(f"{path}: ids must be unique, but an id stands there twice")
+    return cuts
+
+
+def make_batches(cuts: Iterable[MonoCut], batch_duration: float) -> list[list[MonoCut]]:
+    """Return batches of at most ``batch_duration`` seconds with padding; the longest first, to fail early."""
+    batches: list[list[MonoCut]] = []
+    for cut in sorted(cuts, key=lambda cut: (-cut.duration, cut.id)):
+        if batches and batches[-1][0].duration * (len(batches[-1]) + 1) <= batch_duration:
+            batches[-1].append(cut)
+        else:
+            batches.append([cut])
+    return batches
+
+
+def load_audio(cut: MonoCut, sampling_rate: int) -> torch.Tensor:
+    """Return the samples of a cut, float32 of shape (T,), resampled by Lhotse as in NeMo's loader.
+
+    Raises:
+        UserError: its file cannot be read or ends too early.
+    """
+    try:
+        return torch.from_numpy(cut.resample(sampling_rate).load_audio()[0])
+    except (AudioLoadingError, DurationMismatchError, OSError, RuntimeError, ValueError) as error:
+        path = cut.recording.sources[0].source
+        lines = ["it is missing"] if not Path(path).exists() else str(error).splitlines()
+        reason = next((line for line in lines if line.startswith("Exception #0")), lines[0])
+        raise UserError(f"utterance {cut.id}: cannot read {path}: {reason}") from error
+
+
+def load_ahead(
+    batches: Iterable[list[MonoCut]], sampling_rate: int, threads: int
+) -> Iterator[tuple[list[MonoCut], list[torch.Tensor]]]:
+    """Yield each batch with its audio; the next one is read meanwhile."""
+    with ThreadPoolExecutor(threads) as pool:
+        reading = ((batch, [pool.submit(load_audio, cut, sampling_rate) for cut in batch]) for batch in batches)
+        for (batch, audio), _ in pairwise(chain(reading, [([], [])])):
+            yield batch, [samples.result() for samples in audio]
+
+
+# --- the model ---
+
+
+def load_model(path: Path, device: torch.device) -> ASRModel:
+    """Return the model, in evaluation mode.
+
+    Raises:
+        UserError: the file is no NeMo speech recogniser, or one of another kind than CTC and RNN-T.
+    """
+    model = restore_model(path, map_location=device)
+    if not isinstance(model, EncDecCTCModel | EncDecRNNTModel):
+        raise UserError(f"{path} is a {type(model).__name__}; only CTC, RNN-T and hybrid models can be used here")
+    return model.to(device).eval()
+
+
+def set_decoding(model: ASRModel, options: Mapping[str, Any]) -> None:
+    """Merge ``options`` over the decoding options of the model, and try them.
+
+    Raises:
+        UserError: NeMo does not know an option, or lacks a package that it needs.
+    """
+    known = CTCDecodingConfig if isinstance(model, EncDecCTCModel) else RNNTDecodingConfig
+    try:
+        OmegaConf.merge(OmegaConf.structured(known), options)  # NeMo itself passes over names that it does not know
+        model.change_decoding_strategy(OmegaConf.merge(model.cfg.get("decoding") or {}, options), verbose=False)
+        hear(model, [torch.zeros(model.cfg.preprocessor.sample_rate)])  # some decoders look for their packages only now
+    except (OmegaConfBaseException, ValueError, TypeError, KeyError, ImportError, OSError, RuntimeError) as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"--decoding {json.dumps(options)} does not suit {type(model).__name__}: {message}") from error
+
+
+def hear(model: ASRModel, audio: Sequence[torch.Tensor]) -> list[str]:
+    """Return the text of each of B waveforms (T,) at the model's sampling rate: the best hypothesis."""
+    lengths = torch.tensor([len(samples) for samples in audio], device=model.device)
+    signal = torch.nn.utils.rnn.pad_sequence(list(audio), batch_first=True).to(model.device)
+    with torch.inference_mode():
+        outputs = model.forward(input_signal=signal, input_signal_length=lengths)
+        # As NeMo's metric does, with log probabilities (B, T, V) of CTC or encodings (B, D, T) of RNN-T.
+        hypotheses = model.wer.decode(outputs[0], outputs[1], None, None)
+    return [(found[0] if isinstance(found, list) else found).text for found in hypotheses]  # a beam's best comes first
+
+
+def transcribe_batches(
+    model: ASRModel, task: Task, batches: Sequence[list[MonoCut]], threads: int, run: Mapping[str, Any]
+) -> Iterator[Done]:
+    """Yield every batch, in order: what ``task.partial`` holds of the same run, then the rest, which is added there."""
+    found = read_partial(task.partial, run)
+    yield from found
+    count, total = sum(len(done.texts) for done in found), sum(map(len, batches))
+    if found:
+        say(f"{task.cuts}: {count} of {total} utterances were done before")
+    heard, last = 0.0, time.monotonic()
+    began = said = last
+    with open_partial(task.partial, run, found) as file:
+        rate = model.cfg.preprocessor.sample_rate
+        for batch, audio in load_ahead(batches[len(found) :], rate, threads):
+            try:
+                texts = hear(model, audio)
+            except torch.OutOfMemoryError as error:
+                size = len(batch) * batch[0].duration
+                raise UserError(f"a batch of {size:.0f} s is too large for the GPU: lower --batch-duration") from error
+            before, last = last, time.monotonic()
+            done = Done(round(last - before, 6), dict(zip([cut.id for cut in batch], texts, strict=True)))
+            file.write(_encode(done))
+            file.flush()
+            yield done
+            count += len(batch)
+            heard += sum(cut.duration for cut in batch)
+            if last - said >= PROGRESS_S:
+                said = last
+                say(
+                    f"{task.cuts}: {count} of {total} utterances, {heard / 3600:.3f} h of audio now,"
+                    f" {heard / (last - began):.1f} x real time"
+                )
+
+
+# --- what is done ---
+
+
+def read_partial(path: Path, run: Mapping[str, Any]) -> list[Done]:
+    """Return the batches of an earlier run with the same header, without one that was cut short."""
+    if not path.exists():
+        return []
+    header, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
+    if header != _encode(run):
+        return []
+    done = []
+    for line in lines:
+        try:
+            done.append(msgspec.json.decode(line, type=Done))
+        except msgspec.DecodeError:
+            break
+    return done
+
+
+def open_partial(path: Path, run: Mapping[str, Any], done: Iterable[Done]) -> BinaryIO:
+    """Return the file of what is done, to add to; it starts with the header and the batches of ``read_partial``."""
+    with write_atomically(path) as new, new.open("wb") as file:
+        file.writelines(map(_encode, [run, *done]))
+    return path.open("ab")
+
+
+def _encode(value: Any) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def publish(task: Task, cuts: Sequence[MonoCut], done: Sequence[Done], settings: Mapping[str, Any]) -> None:
+    """Write transcripts and timing, and print one line of counts."""
+    texts = {name: text for batch in done for name, text in batch.texts.items()}
+    speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
+    write_rows(task.transcripts, (transcript(row, speakers, texts) for row in nemo_rows(task.cuts)))
+    audio_s = sum(cut.duration for cut in cuts)
+    seconds = sum(batch.seconds for batch in done)
+    timing = {"seconds": round(seconds, 3), "audio_seconds": round(audio_s, 3), "rtf": round(seconds / audio_s, 6)}
+    with write_atomically(task.timing) as path:
+        path.write_text(json.dumps(timing | dict(settings), indent=1) + "\n")
+    say(
+        f"{task.cuts}: {len(cuts)} utterances, {audio_s / 3600:.3f} h in; {len(texts)} out;"
+        f" dropped {len(cuts) - len(texts)}; {seconds:.1f} s, RTF {seconds / audio_s:.4f}"
+    )
+
+
+def transcript(row: Mapping[str, Any], speakers: Mapping[str, str | None], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return a row of ``manifests.nemo_rows`` with the speaker, if known, and ``pred_text``."""
+    known = {key: row[key] for key in row if key != "sampling_rate"}
+    speaker = {"speaker": name} if (name := speakers[row["id"]]) else {}
+    return known | speaker | {"pred_text": texts[row["id"]]}

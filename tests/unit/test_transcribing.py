@@ -1,0 +1,396 @@
+"""What a model hears: exactly NeMo's texts, every utterance once, and as much again after a kill as without one."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lhotse import CutSet
+
+import transcribe as command
+from nuptse.errors import UserError
+from nuptse.jsonl import read_rows, write_rows
+from nuptse.manifests import Ledger, build_cutset, prepare_recipe
+from nuptse.models import build_model, model_config, train_tokenizer
+from nuptse.runtime import prepare_runtime
+
+pytestmark = pytest.mark.slow  # importing NeMo takes seconds
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "resources" / "quickstart"
+ARCHITECTURE = {
+    "tokenizer": {"vocab_size": 64, "text": ["the quick brown fox jumps over the lazy dog"]},
+    "sample_rate": 16000,
+    "features": 40,
+    "highfreq": 4000,
+    "d_model": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "subsampling": "stacking",
+    "subsampling_factor": 4,
+    "conv_kernel_size": 9,
+    "att_context_size": [16, 16],
+    "dropout": 0.1,
+    "spec_augment": None,
+    "seed": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def transcribing():
+    prepare_runtime()
+    from nuptse import transcribing
+
+    return transcribing
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Cuts of three sets: ``english`` at 16 kHz, ``yesno`` at 8 kHz, and ``parts``, segments of the former."""
+    folder = tmp_path_factory.mktemp("corpora")
+    for archive in ("12/test-clean.tar.gz", "1/waves_yesno.tar.gz"):
+        with tarfile.open(QUICKSTART / archive) as tar:
+            tar.extractall(folder, filter="data")
+    recipes = {
+        "english": ("librispeech", folder / "LibriSpeech", {"dataset_parts": ["test-clean"]}, "test-clean"),
+        "yesno": ("yesno", folder / "waves_yesno", {}, "test"),
+    }
+    cuts = {}
+    for name, (recipe, corpus, options, part) in recipes.items():
+        tables = folder / name
+        tables.mkdir()
+        prepare_recipe(recipe, corpus, options, tables, 1)
+        outputs = {kind: tables / f"{kind}.jsonl.gz" for kind in ("recordings", "supervisions", "cuts")}
+        build_cutset(tables, part, outputs, ["lower"], "en", Ledger(name, "test"))
+        cuts[name] = folder / f"{name}.jsonl.gz"
+        write_rows(cuts[name], list(read_rows(outputs["cuts"], dict))[:16])
+    cuts["parts"] = folder / "parts.jsonl.gz"
+    write_rows(cuts["parts"], map(second_half, read_rows(cuts["english"], dict)))
+    return cuts
+
+
+def second_half(cut):
+    half = round(cut["duration"] / 2, 2)
+    supervision = cut["supervisions"][0] | {"duration": half, "speaker": None}
+    return cut | {"start": cut["duration"] - half, "duration": half, "supervisions": [supervision]}
+
+
+@pytest.fixture(scope="module")
+def model_path(sets, tmp_path_factory, transcribing):
+    path = tmp_path_factory.mktemp("model") / "m.nemo"
+    build_model(ARCHITECTURE, [sets["english"], sets["yesno"]], path)
+    return path
+
+
+@pytest.fixture
+def model(model_path, transcribing):
+    import torch
+
+    return transcribing.load_model(model_path, torch.device("cpu"))
+
+
+@pytest.fixture
+def go(model_path, tmp_path):
+    """Run the command on some sets; return the bytes of the transcripts of each, and where they are."""
+
+    def run(*cuts, **options):
+        command.main(arguments(model_path, cuts, tmp_path / "out", **options))
+        return [(tmp_path / "out" / f"{name_of(path)}.jsonl").read_bytes() for path in cuts]
+
+    return run
+
+
+def name_of(cuts):
+    return cuts.name.removesuffix(".jsonl.gz")
+
+
+def arguments(model_path, cuts, output_dir, **options):
+    listed = ["--model", model_path, "--output-dir", output_dir, "--cuts", *cuts, "--names", *map(name_of, cuts)]
+    return [*map(str, listed), *(f"--{key.replace('_', '-')}={value}" for key, value in options.items())]
+
+
+def texts(content):
+    return {row["id"]: row["pred_text"] for row in map(json.loads, content.splitlines())}
+
+
+# --- what comes out ---
+
+
+def test_every_utterance_in_the_order_of_the_cuts_with_nemos_fields(go, sets, tmp_path, capsys):
+    english, yesno, parts = go(sets["english"], sets["yesno"], sets["parts"], batch_duration=20, threads=1)
+    for name, content in (("english", english), ("yesno", yesno), ("parts", parts)):
+        cuts = list(CutSet.from_file(sets[name]))
+        rows = [json.loads(line) for line in content.splitlines()]
+        assert [row["id"] for row in rows] == [cut.id for cut in cuts] == sorted(cut.id for cut in cuts)
+        assert [row["duration"] for row in rows] == [cut.duration for cut in cuts]
+        assert [row["text"] for row in rows] == [cut.supervisions[0].text for cut in cuts]
+        assert all(Path(row["audio_filepath"]).is_file() and row["lang"] == "en" for row in rows)
+        assert len({row["pred_text"] for row in rows}) > 1, "texts differ, so they can be compared"
+        assert ({"offset"} <= rows[0].keys()) == (name == "parts")
+        timing = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert timing["audio_seconds"] == pytest.approx(sum(cut.duration for cut in cuts), abs=1e-3)
+        assert timing["rtf"] == pytest.approx(timing["seconds"] / timing["audio_seconds"], abs=1e-4)
+        assert {"device", "threads", "batch_duration"} < timing.keys()
+    assert json.loads(english.splitlines()[0])["speaker"] == "9201"
+    assert b"speaker" not in parts
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".jsonl"}
+    assert not (tmp_path / "out.partial").exists()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "parts.jsonl.gz: 16 utterances" in last and "16 out; dropped 0" in last and "RTF" in last
+
+
+@pytest.mark.parametrize("name", ["english", "yesno"])
+def test_texts_are_those_of_nemos_transcribe(sets, transcribing, model, monkeypatch, name):
+    monkeypatch.setattr(model.preprocessor.featurizer, "pad_to", 0)  # as NeMo's transcribe() does for itself
+    ((cuts, audio),) = transcribing.load_ahead([transcribing.read_cuts(sets[name])], 16000, 1)
+    rows = [{"audio_filepath": cut.recording.sources[0].source} for cut in cuts]
+    heard = transcribing.hear(model, audio)
+    assert heard == transcribe_with_nemo(model, rows)
+    assert len(set(heard)) > 1
+
+
+def transcribe_with_nemo(model, rows):
+    from omegaconf import open_dict
+
+    with open_dict(model.cfg):
+        model.cfg.validation_ds = {"use_start_end_token": False}  # NeMo reads it there
+    paths = [row["audio_filepath"] for row in rows]
+    return [hypothesis.text for hypothesis in model.transcribe(paths, batch_size=len(paths), verbose=False)]
+
+
+@pytest.mark.parametrize("name", ["english", "yesno", "parts"])
+def test_their_wer_is_nemos_val_wer(go, sets, model, name):
+    import lightning.pytorch as pl
+    from nemo.collections.asr.metrics.wer import word_error_rate
+
+    model.setup_multiple_validation_data(
+        {
+            "use_lhotse": True,
+            "cuts_path": str(sets[name]),
+            "batch_size": 16,
+            "sample_rate": 16000,
+            "shuffle": False,
+            "num_workers": 0,
+        }
+    )
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    (metrics,) = trainer.validate(model, verbose=False)
+    rows = [json.loads(line) for line in go(sets[name], batch_duration=1000)[0].splitlines()]
+    ours = word_error_rate([row["pred_text"] for row in rows], [row["text"] for row in rows])
+    assert ours == pytest.approx(metrics["val_wer"], abs=1e-6)
+
+
+def test_the_audio_is_the_batch_that_lhotse_makes(sets, transcribing):
+    import torch
+    from lhotse.dataset import AudioSamples
+
+    for name in sets:
+        cuts = list(CutSet.from_file(sets[name]))
+        expected, lengths = AudioSamples()(CutSet.from_cuts(cuts).resample(16000))
+        ((_, audio),) = transcribing.load_ahead([cuts], 16000, 2)
+        assert [len(samples) for samples in audio] == lengths.tolist()
+        assert torch.equal(torch.nn.utils.rnn.pad_sequence(audio, batch_first=True), expected)
+
+
+def test_neighbours_in_a_batch_change_no_text_if_frames_are_padded_to_whole_stacks(
+    sets, transcribing, model, monkeypatch
+):
+    """Without, they do: StackingSubsampling of NeMo 3.0 adds the padding of the batch to the length of every utterance."""
+    audio = [transcribing.load_audio(cut, 16000) for cut in transcribing.read_cuts(sets["english"])]
+    monkeypatch.setattr(model.preprocessor.featurizer, "pad_to", 0)
+    alone, together = [transcribing.hear(model, [samples])[0] for samples in audio], transcribing.hear(model, audio)
+    assert alone != together, "NeMo is mended: say so in transcribing.py"
+    monkeypatch.setattr(model.preprocessor.featurizer, "pad_to", 16)
+    assert [transcribing.hear(model, [samples])[0] for samples in audio] == transcribing.hear(model, audio)
+
+
+@given(st.lists(st.floats(0.1, 40), min_size=1, max_size=30), st.floats(1, 100))
+def test_batches_hold_every_cut_once_and_keep_to_their_size(transcribing, durations, limit):
+    cuts = [SimpleNamespace(id=f"{number:02}", duration=duration) for number, duration in enumerate(durations)]
+    batches = transcribing.make_batches(cuts, limit)
+    assert sorted(cut.id for batch in batches for cut in batch) == [cut.id for cut in cuts]
+    assert all(len(batch) == 1 or batch[0].duration * len(batch) <= limit for batch in batches)
+    lengths = [cut.duration for batch in batches for cut in batch]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_of_a_hybrid_model_the_transducer_is_heard(go, sets, tmp_path):
+    import lightning.pytorch as pl
+    from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel
+    from omegaconf import OmegaConf
+
+    train_tokenizer([row["supervisions"][0]["text"] for row in read_rows(sets["english"], dict)], 64, tmp_path)
+    config = model_config(ARCHITECTURE, tmp_path)
+    config["preprocessor"]["pad_to"] = 0  # as NeMo's transcribe() sets it for itself
+    transducer = {
+        "aux_ctc": {"ctc_loss_weight": 0.3, "decoder": config["decoder"], "decoding": {"strategy": "greedy"}},
+        "model_defaults": {"enc_hidden": 32, "pred_hidden": 32, "joint_hidden": 32},
+        "decoder": {
+            "_target_": "nemo.collections.asr.modules.RNNTDecoder",
+            "prednet": {"pred_hidden": 32, "pred_rnn_layers": 1, "dropout": 0.0},
+        },
+        "joint": {
+            "_target_": "nemo.collections.asr.modules.RNNTJoint",
+            "log_softmax": None,
+            "fuse_loss_wer": False,
+            "jointnet": {"joint_hidden": 32, "activation": "relu", "dropout": 0.0},
+        },
+        "decoding": {"strategy": "greedy_batch", "greedy": {"max_symbols": 3}},
+        "loss": {"loss_name": "default"},
+    }
+    pl.seed_everything(0, verbose=False)
+    model = EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config | transducer))
+    model.save_to(str(tmp_path / "hybrid.nemo"))
+    (content,) = go(sets["english"], model=tmp_path / "hybrid.nemo", batch_duration=1000)
+    rows = sorted(map(json.loads, content.splitlines()), key=lambda row: (-row["duration"], row["id"]))
+    assert [row["pred_text"] for row in rows] == transcribe_with_nemo(model, rows)
+    assert any(texts(content).values())
+
+
+# --- killed, and again ---
+
+KILLED = """
+import os, signal, sys
+import transcribe as command
+from nuptse.runtime import prepare_runtime
+prepare_runtime()
+from nuptse import transcribing
+hear, calls = transcribing.hear, []
+def killed(*arguments):
+    calls.append(1)
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return hear(*arguments)
+transcribing.hear = killed
+command.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(
+    transcribing, go, sets, model_path, tmp_path, capsys, monkeypatch
+):
+    (whole,) = go(sets["english"], batch_duration=8)
+    shutil.rmtree(tmp_path / "out")
+    options = arguments(model_path, [sets["english"]], tmp_path / "out", batch_duration=8)
+    environment = {"PYTHONPATH": str(ROOT / "scripts"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", KILLED, *options], env=environment, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert not (tmp_path / "out").exists()
+    part = tmp_path / "out.partial" / "english.jsonl.part"
+    assert part.read_bytes().count(b"\n") == 1 + 3
+    with part.open("ab") as file:
+        file.write(b'{"seconds":1,"texts":{"cut sh')
+    capsys.readouterr()
+    monkeypatch.setattr(transcribing, "PROGRESS_S", 0)
+    assert go(sets["english"], batch_duration=8) == [whole]
+    printed = capsys.readouterr().out
+    assert (
+        "of 16 utterances were done before" in printed
+        and "16 of 16 utterances, " in printed
+        and "x real time" in printed
+    )
+    assert not part.exists()
+
+
+def test_what_is_done_counts_for_the_same_run_only(transcribing, tmp_path):
+    done = [transcribing.Done(1.0, {"a": "x"}), transcribing.Done(2.0, {"b": "\u2028\n"})]
+    transcribing.open_partial(tmp_path / "p", {"model": "1"}, done).close()
+    assert transcribing.read_partial(tmp_path / "p", {"model": "1"}) == done
+    assert transcribing.read_partial(tmp_path / "p", {"model": "2"}) == []
+    (tmp_path / "empty").touch()
+    assert transcribing.read_partial(tmp_path / "empty", {"model": "1"}) == []
+    assert transcribing.read_partial(tmp_path / "none", {"model": "1"}) == []
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no audio at all"])
+def test_audio_that_cannot_be_read_is_an_error_with_its_name(go, sets, tmp_path, content):
+    rows = list(read_rows(sets["english"], dict))
+    audio = tmp_path / "bad.flac"
+    if content is not None:
+        audio.write_bytes(content)
+    rows[3]["recording"]["sources"][0]["source"] = str(audio)
+    write_rows(tmp_path / "english.jsonl.gz", rows)
+    with pytest.raises(UserError, match=rf"utterance {rows[3]['id']}: cannot read {audio}") as error:
+        go(tmp_path / "english.jsonl.gz")
+    assert "\n" not in str(error.value)
+
+
+def test_audio_that_ends_too_early_is_an_error(go, sets, tmp_path):
+    import soundfile
+
+    rows = list(read_rows(sets["english"], dict))
+    source = rows[0]["recording"]["sources"][0]
+    samples, rate = soundfile.read(source["source"])
+    source["source"] = str(tmp_path / "short.flac")
+    soundfile.write(source["source"], samples[: len(samples) // 2], rate)
+    write_rows(tmp_path / "english.jsonl.gz", rows)
+    with pytest.raises(UserError, match=f"{rows[0]['id']}: cannot read .*short.flac"):
+        go(tmp_path / "english.jsonl.gz")
+
+
+@pytest.mark.parametrize("mistake", ["nothing", "twice", "no supervision"])
+def test_cuts_that_are_no_utterances_are_refused(transcribing, sets, tmp_path, mistake):
+    rows = list(read_rows(sets["english"], dict))[:2]
+    rows = {"nothing": [], "twice": rows * 2, "no supervision": [rows[0] | {"supervisions": []}]}[mistake]
+    write_rows(tmp_path / "c.jsonl.gz", rows)
+    with pytest.raises(UserError, match="c.jsonl.gz"):
+        transcribing.read_cuts(tmp_path / "c.jsonl.gz")
+
+
+def test_a_file_that_is_no_model_is_refused(transcribing, tmp_path):
+    (tmp_path / "m.nemo").write_text("no tar")
+    with pytest.raises(UserError, match="m.nemo cannot be read as a NeMo speech recogniser"):
+        transcribing.load_model(tmp_path / "m.nemo", "cpu")
+
+
+def test_another_kind_of_model_is_refused(transcribing, monkeypatch):
+    monkeypatch.setattr(transcribing, "restore_model", lambda path, map_location: SimpleNamespace())
+    with pytest.raises(UserError, match="m.nemo is a SimpleNamespace; only CTC, RNN-T and hybrid"):
+        transcribing.load_model(Path("m.nemo"), "cpu")
+
+
+def test_each_set_needs_its_outputs(capsys):
+    with pytest.raises(SystemExit):
+        command.main("--model m.nemo --cuts a b --names a --output-dir out".split())
+    assert "as many --names as --cuts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["greedy", "[1]", '"greedy"'])
+def test_decoding_must_be_an_object(text):
+    with pytest.raises(UserError, match="--decoding"):
+        command.parse_decoding(text)
+
+
+# --- decoding ---
+
+
+def test_another_decoding_of_the_same_sense_gives_the_same_texts(go, sets):
+    assert go(sets["english"], decoding='{"strategy": "greedy"}') == go(sets["english"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strateg": "greedy"},
+        {"strategy": "guess"},
+        {"beam": {"beam_sise": 4}},
+        {"temperature": "hot"},
+        {"strategy": "flashlight"},
+    ],
+)
+def test_an_option_that_nemo_does_not_know_is_refused(transcribing, model_path, options):
+    import torch
+
+    with pytest.raises(UserError, match="--decoding .* does not suit EncDecCTCModelBPE") as error:
+        transcribing.set_decoding(transcribing.load_model(model_path, torch.device("cpu")), options)
+    assert "\n" not in str(error.value)
