@@ -101,17 +101,18 @@ def fill_defaults(value: Any, node: Mapping[str, Any], schema: Mapping[str, Any]
     """
     node = _flatten(node, schema)
     if isinstance(value, Mapping):
-        filled = {key: copy.deepcopy(item) for key, item in value.items()}
+        # In the order of the schema: Snakemake puts the keys of an overlay first, and the order is part of params.
+        filled: Config = {}
         for key, child in node.get("properties", {}).items():
             flat = _flatten(child, schema)
-            if key not in filled and "default" in flat:
-                filled[key] = copy.deepcopy(flat["default"])
-            if key in filled and not (node is schema and key in ("defaults", "experiments")):
-                filled[key] = fill_defaults(filled[key], child, schema)
+            if key in value or "default" in flat:
+                item = copy.deepcopy(value[key] if key in value else flat["default"])
+                later = node is schema and key in ("defaults", "experiments")
+                filled[key] = item if later else fill_defaults(item, child, schema)
         rest = node.get("additionalProperties")
-        if isinstance(rest, Mapping):
-            for key in filled.keys() - node.get("properties", {}).keys():
-                filled[key] = fill_defaults(filled[key], rest, schema)
+        for key, item in value.items():
+            if key not in filled:
+                filled[key] = fill_defaults(item, rest, schema) if isinstance(rest, Mapping) else copy.deepcopy(item)
         return filled
     if isinstance(value, list) and "items" in node:
         return [fill_defaults(item, node["items"], schema) for item in value]

@@ -208,22 +208,23 @@ class Plan:
         return finetune_overrides(self.experiments[experiment], shards)
 
     # --- evaluation: a recogniser is an experiment, or a base model before any fine-tune ---
+    # Sorted: overlays change the order of experiments, and an order that is part of a param would rerun the rule.
 
     @cached_property
     def recognisers(self) -> dict[str, list[str]]:
         """The experiments that each recogniser stands for: itself, or those that start from the base model."""
         bases: dict[str, list[str]] = {}
-        for name, settings in self.experiments.items():
+        for name, settings in sorted(self.experiments.items()):
             bases.setdefault(settings["model"], []).append(name)
-        return bases | {name: [name] for name in self.experiments}
+        return bases | {name: [name] for name in sorted(self.experiments)}
 
     def _evaluation_entries(self, recogniser: str) -> list[dict[str, str]]:
         """The splits that a recogniser is judged by: every validation and test split of its experiments, once."""
         entries = []
         for name in self.recognisers[recogniser]:
             entries += self.experiments[name]["validation"] + self.experiments[name]["test"]
-        pairs = dict.fromkeys((entry["corpus"], entry["split"]) for entry in entries)
-        return [{"corpus": corpus, "split": split} for corpus, split in pairs]
+        pairs = {(entry["corpus"], entry["split"]) for entry in entries}
+        return [{"corpus": corpus, "split": split} for corpus, split in sorted(pairs)]
 
     def recogniser_model(self, recogniser: str) -> str:
         if recogniser in self.experiments:
@@ -249,9 +250,9 @@ class Plan:
 
     def comparison_arguments(self) -> list[str]:
         """Return which base each experiment started from, and which experiments differ in their layout only."""
-        bases = [f"{name}={settings['model']}" for name, settings in self.experiments.items()]
+        bases = [f"{name}={settings['model']}" for name, settings in sorted(self.experiments.items())]
         alike: dict[str, list[str]] = {}
-        for name, settings in self.experiments.items():
+        for name, settings in sorted(self.experiments.items()):
             same = {key: value for key, value in settings.items() if key not in ("layout", "validation", "test")}
             same["trainer"] = settings["trainer"] | {"limit_train_batches": None}
             alike.setdefault(_json(same), []).append(name)

@@ -1,0 +1,76 @@
+"""What the rules ask the configuration does not depend on the order in which files were merged."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nuptse.errors import UserError
+from nuptse.plan import Plan, any_of
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+
+
+def config():
+    return yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+
+
+def reverse(tree):
+    return {key: reverse(value) for key, value in reversed(tree.items())} if isinstance(tree, dict) else tree
+
+
+def test_the_order_of_keys_changes_no_param():
+    plans = Plan(config(), SCHEMA, ROOT), Plan(reverse(config()), SCHEMA, ROOT)
+    for plan in plans:
+        assert plan.evaluation_names("quickstart_base") == [
+            "quickstart_dev",
+            "quickstart_test",
+            "quickstart_yesno_test",
+        ]
+    for question in ("all_scores", "comparison_arguments"):
+        first, second = (getattr(plan, question)() for plan in plans)
+        assert first == second
+    for experiment in plans[0].experiments:
+        for question in ("overrides", "bin_arguments", "evaluation_names", "training_data", "validation_data"):
+            first, second = (getattr(plan, question)(experiment) for plan in plans)
+            assert first == second
+    for corpus in plans[0].corpora:
+        first, second = (plan.recipe_arguments(corpus) for plan in plans)
+        assert first == second
+
+
+def test_layouts_of_the_same_data_are_compared_with_each_other():
+    *_, flag, group = Plan(config(), SCHEMA, ROOT).comparison_arguments()
+    assert flag == "--same-data"
+    assert group == "finetune_from_cutset,finetune_from_nemo_json,finetune_from_nemo_tarred"
+
+
+@pytest.mark.parametrize(("num_shards", "per_job"), [(1, 4), (32, 4), (400, 4), (401, 5), (100_000, 1000)])
+def test_shards_are_at_most_a_hundred_jobs(num_shards, per_job):
+    changed = config()
+    changed["corpora"]["quickstart"]["num_shards"] = num_shards
+    plan = Plan(changed, SCHEMA, ROOT)
+    assert plan.shards_per_job("quickstart") == per_job
+    assert len(plan.group_ledgers("quickstart", "train")) == -(-num_shards // per_job) <= 100
+
+
+def test_a_missing_corpus_folder_is_refused():
+    changed = config()
+    changed["corpora"]["mine"] = {"recipe": "yesno", "folder": "/no/where", "splits": {"train": "train"}, "language": "he", "text": []}  # fmt: skip
+    with pytest.raises(UserError, match="`corpora.mine.folder` is '/no/where', which is no folder"):
+        Plan(changed, SCHEMA, ROOT)
+
+
+def test_a_pinned_file_is_the_same_wherever_it_comes_from():
+    changed = config()
+    changed["mirrors"]["quickstart"] = ["https://example.org"]
+    first, second = Plan(config(), SCHEMA, ROOT), Plan(changed, SCHEMA, ROOT)
+    archive = ("quickstart", "dev-clean-2.tar.gz")
+    assert first.archive_urls(*archive) != second.archive_urls(*archive)
+    assert first.archive_identity(*archive) == second.archive_identity(*archive)
+
+
+def test_names_are_matched_literally():
+    assert any_of(["a.b", "c"]) == r"a\.b|c"
+    assert any_of([]) == "(?!)"
