@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from nuptse.errors import UserError, flush_to_disk, redact, say
+from nuptse.errors import UserError, flush_to_disk, redact, say, sha256_of
 from nuptse.leases import lease
 from nuptse.transfers import Job, MirrorError, Patience, size_of, transfer
 
@@ -82,12 +82,6 @@ def fetch(
         job.note("no checksum was given, so none was checked; to pin this file, add to its configuration:")
         job.say(f"sha256: {fetched.sha256}")
     return fetched
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 lower-case hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _already_there(job: Job) -> Fetched | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, sha256_of, write_atomically
 from nuptse.nemo_archive import check_nemo_archive
 
 
@@ -35,8 +34,7 @@ def fetch_pretrained(name: str, output: Path, *, sha256: str | None = None, size
     if cached.is_dir():
         raise UserError(f"{name} is unpacked in {cached}, not one .nemo file; pack it and name it by `url:` instead")
     check_nemo_archive(cached)
-    with cached.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(cached)
     length = cached.stat().st_size
     if sha256 not in (None, found) or size not in (None, length):
         raise UserError(

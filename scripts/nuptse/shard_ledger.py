@@ -3,14 +3,13 @@
 Standard library only, because Snakemake reads ledgers when it parses the rules.
 """
 
-import hashlib
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any, TypedDict
 
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, sha256_of, write_atomically
 
 
 class Shard(TypedDict):
@@ -128,13 +127,8 @@ def check_shards(ledger: Path, full: bool = False) -> None:
         )
     for shard in content["shards"] if full else []:
         for kind in ("tar", "manifest"):
-            if _sha256(folder / shard[kind]) != shard[f"{kind}_sha256"]:
+            if sha256_of(folder / shard[kind]) != shard[f"{kind}_sha256"]:
                 raise UserError(
                     f"{folder / shard[kind]}: other bytes than in {ledger}; "
                     "delete it and run the workflow again, which writes lost shards anew"
                 )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.preflight import check_data
@@ -58,6 +59,11 @@ class Job:
     options: Sequence[str]
     threads: int
 
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What ``bins`` holds."""
+        return dict(json.loads(self.bins.read_text()))
+
     @property
     def model(self) -> Path:
         """The model that comes out."""
@@ -82,7 +88,7 @@ def finetune(job: Job) -> dict[str, Any]:
     work.mkdir(parents=True)
     with gpu(config.trainer.accelerator) as accelerator:
         pl.seed_everything(config.seed, workers=True, verbose=False)
-        history = History(config.trainer.log_every_n_steps, [*_names(config)])
+        history = History(config.trainer.log_every_n_steps, _names(config))
         best = ModelCheckpoint(
             work, "best", monitor="val_wer", mode="min", save_last=True, enable_version_counter=False
         )
@@ -95,7 +101,8 @@ def finetune(job: Job) -> dict[str, Any]:
         )
         model = restore_model(job.base, map_location="cpu", trainer=trainer)
         print(f"{job.experiment}: {hardware(trainer)}", flush=True)
-        for name, data in zip([*_train_names(job), *_names(config)], [*job.train, *job.validation], strict=True):
+        names = [source["name"] for source in job.plan["sources"]] + _names(config)
+        for name, data in zip(names, [*job.train, *job.validation], strict=True):
             print(check_data(name, data, model.tokenizer), flush=True)
         set_up(model, config)
         trainer.fit(model)
@@ -113,10 +120,10 @@ def finetune(job: Job) -> dict[str, Any]:
         "utterances": history.utterances,
         "train": history.train,
         "validation": history.validation,
-        "sources": json.loads(job.bins.read_text())["sources"],
+        "sources": job.plan["sources"],
         "seed": config.seed,
         "data_fingerprint": fingerprint([*job.train, *job.validation, job.bins, job.base]),
-        "model_sha256": fingerprint([job.model]),
+        "model_sha256": sha256_of(job.model),
         "hardware": hardware(trainer),
         "versions": versions(),
         "commit": git_commit(Path(__file__).parent),
@@ -131,8 +138,7 @@ def finetune(job: Job) -> dict[str, Any]:
 def resolve_options(job: Job) -> DictConfig:
     """Return the options as a tree, with what only the data tells: bucket edges, weights and buffer sizes."""
     config = OmegaConf.from_dotlist(list(job.options))
-    plan = json.loads(job.bins.read_text())
-    train_ds = config.model.train_ds
+    plan, train_ds = job.plan, config.model.train_ds
     if train_ds.use_bucketing:
         # A bin list cannot be empty: with one bucket, bucketing is off.
         train_ds.use_bucketing = plan["num_buckets"] > 1
@@ -149,10 +155,6 @@ def resolve_options(job: Job) -> DictConfig:
     pinned = torch.cuda.is_available()
     train_ds.pin_memory = config.model.validation_ds.pin_memory = pinned
     return config
-
-
-def _train_names(job: Job) -> list[str]:
-    return [source["name"] for source in json.loads(job.bins.read_text())["sources"]]
 
 
 def _names(config: DictConfig) -> list[str]:

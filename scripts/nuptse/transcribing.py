@@ -9,7 +9,6 @@ adds the padding of a batch's longest utterance to the length of all. A preproce
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from nemo.collections.asr.parts.submodules.rnnt_decoding import RNNTDecodingConf
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nuptse.errors import UserError, say, write_atomically
+from nuptse.errors import UserError, say, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.manifests import nemo_rows
@@ -95,10 +94,10 @@ def transcribe(
         settings = {"device": name, "threads": threads, "batch_duration": batch_duration}
         say(f"{model_path}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
         # All that decides a text, rounding included.
-        run = {"model": _sha256(model_path), "decoding": dict(decoding), "versions": versions()} | settings
+        run = {"model": sha256_of(model_path), "decoding": dict(decoding), "versions": versions()} | settings
         for task, cuts in sets.items():
             batches = make_batches(cuts, batch_duration)
-            done = list(transcribe_batches(model, task, batches, threads, run | {"cuts": _sha256(task.cuts)}))
+            done = list(transcribe_batches(model, task, batches, threads, run | {"cuts": sha256_of(task.cuts)}))
             publish(task, cuts, done, settings)
     for task in tasks:  # only now: a run that is killed in a later set has nothing to do again
         task.partial.unlink()
@@ -264,11 +263,6 @@ def open_partial(path: Path, run: Mapping[str, Any], done: Iterable[Done]) -> Bi
 
 def _encode(value: Any) -> bytes:
     return msgspec.json.encode(value) + b"\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish(task: Task, cuts: Sequence[MonoCut], done: Sequence[Done], settings: Mapping[str, Any]) -> None:
