@@ -132,7 +132,7 @@ def test_conda_files_name_each_package_once(path):
 
 
 def test_conda_files_exist():
-    assert {"data.yaml", "nemo.yaml"} <= {path.name for path in CONDA_FILES}
+    assert {"data.yaml", "nemo.yaml", "report.yaml"} <= {path.name for path in CONDA_FILES}
 
 
 def test_requires_python_is_what_the_pins_cover():
