@@ -17,6 +17,8 @@ DATA_FILES = {
     "nemo_json": "data/manifests/{corpus}_nemo_{split}.json",
     "tarred": "data/shards/{corpus}_{split}/ledger.json",
 }
+# What a cut of a mix tells about the corpus that it came from; a tag in the words of NeMo's `input_cfg`.
+SOURCE_TAG = "source"
 # Text that YAML reads as text without quotes.
 PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
 # Shards cannot be validated on: the loader repeats them without end.
@@ -84,11 +86,13 @@ def _train_data(layout: str, entries: Sequence[Mapping[str, Any]], num_shards: M
     sources = [_source(layout, entry, num_shards) for entry in entries]
     if len(sources) == 1:
         return {key: value for key, value in sources[0].items() if key != "type"}
-    weighted = [
-        source | ({"weight": entry["weight"]} if "weight" in entry else {})
+    tagged = [
+        source
+        | ({"weight": entry["weight"]} if "weight" in entry else {})
+        | {"tags": {SOURCE_TAG: "{corpus}/{split}".format(**entry)}}
         for source, entry in zip(sources, entries, strict=True)
     ]
-    return {"input_cfg": weighted}
+    return {"input_cfg": tagged}
 
 
 def _source(layout: str, entry: Mapping[str, Any], num_shards: Mapping[str, int]) -> dict[str, Any]:
