@@ -31,10 +31,11 @@ rule finetune_model:
     params:
         folder=subpath(output.report, parent=True),
         overrides=ask(plan.overrides),
+        checkpoint=ask_where(plan.checkpoint_arguments),
     shell:
         "python {input.launcher:q} --experiment {wildcards.experiment:q} --base {input.base:q} --bins {input.bins:q}"
         " --train {input.train:q} --validation {input.validation:q} --output-dir {params.folder:q} --threads {threads}"
-        " --log {log:q} -- {params.overrides:q}"
+        " {params.checkpoint:q} --log {log:q} -- {params.overrides:q}"
 
 
 rule finetune:

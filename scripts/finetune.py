@@ -20,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{role}", type=Path, nargs="+", required=True, help="cuts, manifests or shard ledgers")
     parser.add_argument("--output-dir", type=Path, required=True, help="results/<experiment>")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--every-n-steps", type=int, help="save the state of the training so often")
+    parser.add_argument("--every-minutes", type=float, help="and so often")
     parser.add_argument("--log", type=Path, help="file for all output; the progress stays on the terminal as well")
     parser.add_argument("options", nargs="+", help="key=value, such as trainer.max_steps=100")
     args = parser.parse_args(argv)

@@ -38,6 +38,7 @@ def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int
         num_shards: tar shards of each corpus.
     """
     train_ds, trainer, optim = settings["train_ds"], settings["trainer"], settings["optim"]
+    in_workers = settings["layout"] == "tarred" and train_ds["num_workers"] > 0
     if settings["layout"] == "tarred" and trainer["limit_train_batches"] is None:
         # Shards are repeated without end, and NeMo wants a length of such a stream: one epoch that is the whole run.
         batches = trainer["max_steps"] * trainer["accumulate_grad_batches"]
@@ -52,8 +53,10 @@ def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int
                 "use_bucketing": train_ds["num_buckets"] > 1,
                 "shuffle": True,
                 "seed": settings["seed"],
-                # The default "trng" gives another order each time; an integer the same batches to every worker.
-                "shard_seed": "randomized",
+                # The default "trng" gives another order each time. Workers that read shards need "randomized": a number
+                # gives all of them the same batches. Elsewhere that word means Python's random state at that moment,
+                # which a resumed run does not share.
+                "shard_seed": "randomized" if in_workers else settings["seed"],
                 # The producer thread makes runs differ and can keep the process from ending.
                 "concurrent_bucketing": False,
             },

@@ -224,6 +224,10 @@ class Plan:
         shards = {name: corpus["num_shards"] for name, corpus in self.corpora.items()}
         return finetune_overrides(self.experiments[experiment], shards)
 
+    def checkpoint_arguments(self, experiment: str) -> list[str]:
+        settings = self.experiments[experiment]["checkpoint"]
+        return [f"--{key.replace('_', '-')}={value}" for key, value in settings.items() if value is not None]
+
     # --- evaluation: a recogniser is an experiment, or a base model before any fine-tune ---
     # Sorted: overlays change the order of experiments, and an order that is part of a param would rerun the rule.
 
@@ -270,7 +274,11 @@ class Plan:
         bases = [f"{name}={settings['model']}" for name, settings in sorted(self.experiments.items())]
         alike: dict[str, list[str]] = {}
         for name, settings in sorted(self.experiments.items()):
-            same = {key: value for key, value in settings.items() if key not in ("layout", "validation", "test")}
+            same = {
+                key: value
+                for key, value in settings.items()
+                if key not in ("layout", "validation", "test", "checkpoint")
+            }
             same["trainer"] = settings["trainer"] | {"limit_train_batches": None}
             alike.setdefault(_json(same), []).append(name)
         groups = [",".join(names) for names in alike.values() if len(names) > 1]

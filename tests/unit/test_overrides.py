@@ -68,7 +68,7 @@ def test_steps_end_the_run_and_the_schedule_knows_them():
     assert tree.model.optim.sched.warmup_steps == 20
     assert tree.trainer.max_epochs == -1
     assert tree.trainer.check_val_every_n_epoch is None
-    assert tree.model.train_ds.shard_seed == "randomized"
+    assert tree.model.train_ds.shard_seed == 0
     assert tree.model.train_ds.concurrent_bucketing is False
 
 
