@@ -15,6 +15,7 @@ include: "rules/duration_bins.smk"
 include: "rules/models.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
+include: "rules/transcripts.smk"
 include: "rules/quickstart.smk"
 
 

@@ -50,6 +50,12 @@ class Plan:
                     f"`corpora.{name}.folder` is {corpus['folder']!r}, which is no folder: give one that exists,"
                     f" absolute or relative to {Path.cwd()}"
                 )
+        self.audio: str | None = self.config["audio"]
+        if self.audio is not None and not Path(self.audio).exists():
+            raise UserError(
+                f"`audio` is {self.audio!r}, which does not exist: give a folder, an audio file or a manifest, absolute"
+                f" or relative to {Path.cwd()}"
+            )
         self.experiments = {name: resolve_experiment(self.config, name, schema) for name in self.config["experiments"]}
 
     # --- files of the workflow ---
@@ -247,6 +253,22 @@ class Plan:
             for recogniser in self.recognisers
             for name in self.evaluation_names(recogniser)
         ]
+
+    # --- audio of one's own ---
+
+    def audio_source(self) -> str:
+        """Return the audio to transcribe.
+
+        Raises:
+            UserError: the configuration names none.
+        """
+        if self.audio is None:
+            raise UserError("transcripts need the key `audio` of the configuration: add --config audio=path/to/audio")
+        return self.audio
+
+    def audio_changes(self) -> str:
+        """Changes when a file below the audio folder does; a file by itself is an input that Snakemake looks at."""
+        return folder_state(Path(self.audio)) if self.audio and Path(self.audio).is_dir() else ""
 
     def comparison_arguments(self) -> list[str]:
         """Return which base each experiment started from, and which experiments differ in their layout only."""

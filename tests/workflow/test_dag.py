@@ -93,7 +93,7 @@ def test_named_targets_and_single_files(checkout, target, rules):
 
 def test_targets_are_listed_with_what_they_do(checkout):
     listed = checkout.snakemake("--list-target-rules").stdout
-    for target in ("all", "downloads", "manifests", "shards", "bins", "finetune", "evaluate"):
+    for target in ("all", "downloads", "manifests", "shards", "bins", "finetune", "evaluate", "transcripts"):
         assert f"\n{target} (" in listed
     assert "Download the archives of every corpus that an experiment uses." in listed
 
@@ -116,6 +116,16 @@ def test_overlays_plan(checkout, overlay):
             for group in range(groups)
         }
         assert not any("quickstart" in job for job in planned), "what no experiment uses is not made"
+
+
+def test_audio_of_ones_own_is_transcribed_on_request(checkout):
+    (checkout.folder / "talks").mkdir()
+    audio = ("--config", "audio=talks")
+    planned = checkout.scheduled("transcripts/quickstart_base.jsonl", *audio)
+    assert planned == {"list_audio", "transcribe_audio recogniser=quickstart_base"} | MODEL
+    assert "list_audio" not in checkout.scheduled(*audio)
+    planned = checkout.scheduled("transcripts", *audio)
+    assert {f"transcribe_audio recogniser=finetune_from_{name}" for name in FOUR} | finetunes(*FOUR) < planned
 
 
 def test_the_working_directory_may_be_elsewhere(checkout, tmp_path):
