@@ -41,6 +41,7 @@ rule transcribe_audio:
         model=ask(plan.recogniser_model),
         cuts="data/audio/cuts.jsonl.gz",
         recordings="data/audio/recordings.jsonl",
+        decoding=plan.decoding_inputs(),
     output:
         transcripts="transcripts/{recogniser}.jsonl",
     log:
@@ -54,6 +55,8 @@ rule transcribe_audio:
         gpu=1,
         mem_mb=8000,
         runtime=240,
+    params:
+        decoding=plan.decoding_options(),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --cuts {input.cuts:q} --recordings {input.recordings:q}"
-        " --transcripts {output.transcripts:q} --threads {threads} > {log:q} 2>&1"
+        " --transcripts {output.transcripts:q} --threads {threads} --decoding {params.decoding:q} > {log:q} 2>&1"

@@ -15,6 +15,7 @@ from typing import Any
 
 from nuptse.archive_ledger import changes
 from nuptse.config import Config, load_config, model_source, resolve_experiment, resolve_urls
+from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
 from nuptse.folder_state import folder_state
 from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
@@ -56,6 +57,13 @@ class Plan:
                 f"`audio` is {self.audio!r}, which does not exist: give a folder, an audio file or a manifest, absolute"
                 f" or relative to {Path.cwd()}"
             )
+        self.decoding: Config = self.config["decoding"]
+        for key, path in decoding_files(self.decoding).items():
+            if not path.is_file():
+                raise UserError(
+                    f"`decoding.{key}` is {str(path)!r}, which is no file: give one that exists, absolute or relative"
+                    f" to {Path.cwd()}"
+                )
         self.experiments = {name: resolve_experiment(self.config, name, schema) for name in self.config["experiments"]}
 
     # --- files of the workflow ---
@@ -236,6 +244,13 @@ class Plan:
         if recogniser in self.experiments:
             return f"results/{recogniser}/checkpoints/{recogniser}.nemo"
         return f"data/models/{recogniser}.nemo"
+
+    def decoding_inputs(self) -> list[str]:
+        """Return the files that the decoding options name: another language model is a reason to rerun."""
+        return [str(path) for path in decoding_files(self.decoding).values()]
+
+    def decoding_options(self) -> str:
+        return _json(self.decoding)
 
     def evaluation_cuts(self, recogniser: str) -> list[str]:
         return data_files("cutset", self._evaluation_entries(recogniser))

@@ -23,17 +23,14 @@ import torch
 from lhotse import MonoCut, MultiCut
 from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.serialization import deserialize_item
-from nemo.collections.asr.models import ASRModel, EncDecCTCModel, EncDecRNNTModel
-from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig
-from nemo.collections.asr.parts.submodules.rnnt_decoding import RNNTDecodingConfig
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from nemo.collections.asr.models import ASRModel
 
+from nuptse.decoding import decoding_files
 from nuptse.errors import UserError, say, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.manifests import nemo_rows
-from nuptse.models import restore_model
+from nuptse.recogniser import hear, load_model, set_decoding
 from nuptse.runtime import versions
 
 PROGRESS_S = 10.0
@@ -110,7 +107,9 @@ def transcribe(
         settings = {"device": name, "threads": threads, "batch_duration": batch_duration}
         say(f"{model_path}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
         # All that decides a text, rounding included.
-        run = {"model": sha256_of(model_path), "decoding": dict(decoding), "versions": versions()} | settings
+        files = {key: sha256_of(path) for key, path in decoding_files(decoding).items()}
+        run = {"model": sha256_of(model_path), "decoding": dict(decoding), "files": files} | settings
+        run["versions"] = versions()
         for task, cuts in sets.items():
             batches = make_batches(cuts, batch_duration)
             done = list(transcribe_batches(model, task, batches, threads, run | {"cuts": sha256_of(task.cuts)}))
@@ -179,48 +178,6 @@ def load_ahead(
         reading = ((batch, [pool.submit(load_audio, cut, sampling_rate) for cut in batch]) for batch in batches)
         for (batch, audio), _ in pairwise(chain(reading, [([], [])])):
             yield batch, [samples.result() for samples in audio]
-
-
-# --- the model ---
-
-
-def load_model(path: Path, device: torch.device) -> ASRModel:
-    """Return the model, in evaluation mode.
-
-    Raises:
-        UserError: the file is no NeMo speech recogniser, or one of another kind than CTC and RNN-T.
-    """
-    model = restore_model(path, map_location=device)
-    if not isinstance(model, EncDecCTCModel | EncDecRNNTModel):
-        raise UserError(f"{path} is a {type(model).__name__}; only CTC, RNN-T and hybrid models can be used here")
-    return model.to(device).eval()
-
-
-def set_decoding(model: ASRModel, options: Mapping[str, Any]) -> None:
-    """Merge ``options`` over the decoding options of the model, and try them.
-
-    Raises:
-        UserError: NeMo does not know an option, or lacks a package that it needs.
-    """
-    known = CTCDecodingConfig if isinstance(model, EncDecCTCModel) else RNNTDecodingConfig
-    try:
-        OmegaConf.merge(OmegaConf.structured(known), options)  # NeMo itself passes over names that it does not know
-        model.change_decoding_strategy(OmegaConf.merge(model.cfg.get("decoding") or {}, options), verbose=False)
-        hear(model, [torch.zeros(model.cfg.preprocessor.sample_rate)])  # some decoders look for their packages only now
-    except (OmegaConfBaseException, ValueError, TypeError, KeyError, ImportError, OSError, RuntimeError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"--decoding {json.dumps(options)} does not suit {type(model).__name__}: {message}") from error
-
-
-def hear(model: ASRModel, audio: Sequence[torch.Tensor]) -> list[str]:
-    """Return the text of each of B waveforms (T,) at the model's sampling rate: the best hypothesis."""
-    lengths = torch.tensor([len(samples) for samples in audio], device=model.device)
-    signal = torch.nn.utils.rnn.pad_sequence(list(audio), batch_first=True).to(model.device)
-    with torch.inference_mode():
-        outputs = model.forward(input_signal=signal, input_signal_length=lengths)
-        # As NeMo's metric does, with log probabilities (B, T, V) of CTC or encodings (B, D, T) of RNN-T.
-        hypotheses = model.wer.decode(outputs[0], outputs[1], None, None)
-    return [(found[0] if isinstance(found, list) else found).text for found in hypotheses]  # a beam's best comes first
 
 
 def transcribe_batches(

@@ -187,6 +187,7 @@ CONFIG_CHANGES = {
     ),
     "number of buckets": ({"defaults": {"train_ds": {"num_buckets": 3}}}, bins(*FOUR) | trained(*FOUR)),
     "batch size of one": (experiments(cutset={"train_ds": {"batch_duration": 40}}), trained("cutset")),
+    "the decoding": ({"decoding": {"strategy": "beam_batch"}}, judged(BASE, *FOUR)),
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
     "another mirror of pinned archives": ({"mirrors": {"quickstart": ["https://example.org"]}}, set()),
@@ -204,6 +205,19 @@ CONFIG_CHANGES = {
     ),
     "a corpus that nobody uses": ({"corpora": {"other": {"recipe": "yesno", "folder": ".", "splits": {"train": "train"}, "language": "he", "text": []}}}, set()),
 }  # fmt: skip
+
+
+DECODING = {"decoding": {"strategy": "greedy_batch", "greedy": {"ngram_lm_model": "lm.arpa"}}}
+
+
+@pytest.mark.slow
+def test_stale_after_a_change_of_the_decoding(finished):
+    """Every recogniser is transcribed anew and scored, and nothing is trained; a file of the options counts too."""
+    (finished.folder / "lm.arpa").write_text("one")
+    assert finished.scheduled(*TEST, finished.overlay(DECODING)) == judged(BASE, *FOUR)
+    (finished.folder / "lm.arpa").unlink()
+    refused = finished.snakemake("--dry-run", *TEST, finished.overlay(DECODING), check=False).stdout
+    assert "`decoding.greedy.ngram_lm_model` is 'lm.arpa', which is no file" in refused
 
 
 @pytest.mark.slow
