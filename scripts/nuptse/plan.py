@@ -269,6 +269,40 @@ class Plan:
             for name in self.evaluation_names(recogniser)
         ]
 
+    # --- model cards ---
+
+    def training_ledgers(self, experiment: str) -> list[str]:
+        return [
+            "data/manifests/{corpus}_ledger_{split}.json".format(**e) for e in self.experiments[experiment]["train"]
+        ]
+
+    def experiment_scores(self, experiment: str) -> list[str]:
+        return [f"results/scores/{experiment}/{name}.json" for name in self.evaluation_names(experiment)]
+
+    def base_scores(self, experiment: str) -> list[str]:
+        base = self.experiments[experiment]["model"]
+        return [f"results/scores/{base}/{name}.json" for name in self.evaluation_names(experiment)]
+
+    def card_facts(self, experiment: str) -> str:
+        """Return what a model card says of the configuration, JSON: only that, so that nothing else rewrites a card."""
+        settings = self.experiments[experiment]
+        name, model = settings["model"], self.models[settings["model"]]
+        splits = settings["train"] + self._evaluation_entries(experiment)
+        facts = {
+            "experiment": experiment,
+            "license": settings["license"],
+            "base": {"name": name, "source": model_source(model), "pretrained": model.get("pretrained", "")},
+            "languages": {entry["corpus"]: self.corpora[entry["corpus"]]["language"] for entry in splits},
+            "text": {entry["corpus"]: self.corpora[entry["corpus"]]["text"] for entry in settings["train"]},
+            "validation": settings["validation"],
+            "layout": settings["layout"],
+            "batch_duration": settings["train_ds"]["batch_duration"],
+            "optim": settings["optim"],
+            "precision": settings["trainer"]["precision"],
+            "decoding": self.decoding,
+        }
+        return _json(facts)
+
     # --- audio of one's own ---
 
     def audio_source(self) -> str:
@@ -290,11 +324,15 @@ class Plan:
         bases = [f"{name}={settings['model']}" for name, settings in sorted(self.experiments.items())]
         alike: dict[str, list[str]] = {}
         for name, settings in sorted(self.experiments.items()):
-            same = {key: value for key, value in settings.items() if key not in ("layout", "validation", "test")}
+            same = {key: value for key, value in settings.items() if key not in _NOT_DATA}
             same["trainer"] = settings["trainer"] | {"limit_train_batches": None}
             alike.setdefault(_json(same), []).append(name)
         groups = [",".join(names) for names in alike.values() if len(names) > 1]
         return ["--base", *bases, *(["--same-data", *groups] if groups else [])]
+
+
+# Settings in which experiments may differ that are compared for their layout.
+_NOT_DATA = ("layout", "validation", "test", "license")
 
 
 def _checks(source: Mapping[str, Any]) -> list[str]:

@@ -46,6 +46,7 @@ def test_every_fine_tune_leaves_its_results(finished, name):
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         f"checkpoints/finetune_from_{name}.nemo",
+        "README.md",
         "config.yaml",
         "duration_bins.json",
         "tensorboard/hparams.yaml",
@@ -90,6 +91,22 @@ def test_the_model_is_the_best_checkpoint(finished):
     assert all(torch.equal(weight, best[name]) for name, weight in model.state_dict().items())
     (audio,) = list((finished.folder / "data/raw/quickstart_yesno/waves_yesno").glob("*.wav"))[:1]
     assert isinstance(model.transcribe([str(audio)], verbose=False)[0].text, str)
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_a_model_card_says_what_was_measured(finished, name):
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(results(finished, name) / "README.md")
+    table = pd.read_csv(finished.folder / "results/wer.tsv", sep="\t")
+    own = table[table.recogniser == f"finetune_from_{name}"].set_index(["corpus", "split"])
+    found = {(r.dataset_type, r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert found.keys() == {(*split, metric) for split in own.index for metric in ("wer", "cer")}
+    for (corpus, split, metric), value in found.items():
+        assert value == pytest.approx(100 * own[metric][corpus, split], rel=1e-4, abs=1e-3)
+    assert report(finished, name)["model_sha256"] in card.text
+    for path in re.findall(r'restore_from\("(.*?)"\)', card.text):
+        assert (results(finished, name) / path).is_file()
 
 
 def test_every_step_accounts_for_every_utterance(finished):
