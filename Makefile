@@ -37,8 +37,8 @@ format: .venv/.installed-dev ## Format the code and fix what can be fixed withou
 	$(IN_VENV) ruff format .
 	$(IN_VENV) snakefmt Snakefile rules
 
-clean: ## Remove results, logs, benchmarks and caches; data/ and .venv/ stay
-	rm -rf results logs benchmarks/*/ .snakemake/log .snakemake/tmp.*
+clean: ## Remove results, transcripts, logs, benchmarks and caches; data/ and .venv/ stay
+	rm -rf results transcripts logs benchmarks/*/ .snakemake/log .snakemake/tmp.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 lock: ## Resolve envs/constraints.txt anew (needs uv); ARGS=--upgrade takes newer releases

@@ -15,12 +15,15 @@ include: "rules/duration_bins.smk"
 include: "rules/models.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
+include: "rules/model_cards.smk"
+include: "rules/transcripts.smk"
 include: "rules/quickstart.smk"
 
 
 rule all:
-    """Everything: the fine-tuned model of every experiment, and the word error rates of all."""
+    """Everything: the fine-tuned model of every experiment with its card, and the word error rates of all."""
     default_target: True
     input:
         rules.finetune.input,
         rules.evaluate.input,
+        rules.model_cards.input,

@@ -9,6 +9,7 @@ rule transcribe:
         code=code("transcribe.py"),
         model=ask(plan.recogniser_model),
         cuts=ask(plan.evaluation_cuts),
+        decoding=plan.decoding_inputs(),
     output:
         folder=directory("results/transcripts/{recogniser}"),
     log:
@@ -24,9 +25,10 @@ rule transcribe:
         runtime=240,
     params:
         names=ask(plan.evaluation_names),
+        decoding=plan.decoding_options(),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --cuts {input.cuts:q} --names {params.names:q}"
-        " --output-dir {output.folder:q} --threads {threads} --log {log:q}"
+        " --output-dir {output.folder:q} --threads {threads} --decoding {params.decoding:q} --log {log:q}"
 
 
 rule score_wer:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nuptse.errors import UserError, log_to, run_command
+from nuptse.decoding import parse_decoding
+from nuptse.errors import log_to, run_command
 from nuptse.runtime import prepare_runtime
 
 
@@ -37,24 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Not in the folder itself, which Snakemake deletes before a job: what a killed run has done would be lost.
     aside = args.output_dir.with_name(f"{args.output_dir.name}.partial")
     aside.mkdir(parents=True, exist_ok=True)
-    tasks = [
-        Task(cuts, aside / f"{name}.jsonl", aside / f"{name}.json")
-        for cuts, name in zip(args.cuts, args.names, strict=True)
-    ]
+    tasks = [Task(cuts, aside / f"{name}.jsonl") for cuts, name in zip(args.cuts, args.names, strict=True)]
     transcribe(args.model, tasks, threads=args.threads, batch_duration=args.batch_duration, decoding=decoding)
     shutil.rmtree(args.output_dir, ignore_errors=True)
     aside.replace(args.output_dir)
-
-
-def parse_decoding(text: str) -> dict[str, Any]:
-    """Read the decoding options from JSON."""
-    try:
-        options = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"--decoding {text!r} is not JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise UserError(f'--decoding {text!r} is no JSON object such as {{"strategy": "greedy_batch"}}')
-    return options
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def folder_state(folder: Path) -> str:
     Audio counts by name and size, everything else by name and contents, so that a copy of a corpus has the same state.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for path in _files(folder):
+    for path in files_below(folder):
         size = os.stat(path).st_size
         digest.update(f"{os.path.relpath(path, folder)}\0{size}\0".encode(errors="surrogateescape"))
         if not is_audio(path):
@@ -37,7 +37,8 @@ def folder_state(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> list[str]:
+def files_below(folder: Path) -> list[str]:
+    """Return the files of a folder at any depth, sorted; links to folders are not followed."""
     found = []
     for root, _, names in os.walk(folder):
         found += [os.path.join(root, name) for name in names if name != SNAKEMAKE_STAMP]

@@ -16,6 +16,7 @@ from typing import Any
 
 from nuptse.archive_ledger import changes
 from nuptse.config import Config, load_config, model_source, resolve_experiment, resolve_urls
+from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
 from nuptse.folder_state import folder_state
 from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
@@ -54,6 +55,19 @@ class Plan:
                 raise UserError(
                     f"`corpora.{name}.folder` is {corpus['folder']!r}, which is no folder: give one that exists,"
                     f" absolute or relative to {Path.cwd()}"
+                )
+        self.audio: str | None = self.config["audio"]
+        if self.audio is not None and not Path(self.audio).exists():
+            raise UserError(
+                f"`audio` is {self.audio!r}, which does not exist: give a folder, an audio file or a manifest, absolute"
+                f" or relative to {Path.cwd()}"
+            )
+        self.decoding: Config = self.config["decoding"]
+        for key, path in decoding_files(self.decoding).items():
+            if not path.is_file():
+                raise UserError(
+                    f"`decoding.{key}` is {str(path)!r}, which is no file: give one that exists, absolute or relative"
+                    f" to {Path.cwd()}"
                 )
         self.experiments = {name: resolve_experiment(self.config, name, schema) for name in self.config["experiments"]}
 
@@ -252,6 +266,13 @@ class Plan:
             return f"results/{recogniser}/checkpoints/{recogniser}.nemo"
         return f"data/models/{recogniser}.nemo"
 
+    def decoding_inputs(self) -> list[str]:
+        """Return the files that the decoding options name: another language model is a reason to rerun."""
+        return [str(path) for path in decoding_files(self.decoding).values()]
+
+    def decoding_options(self) -> str:
+        return _json(self.decoding)
+
     def evaluation_cuts(self, recogniser: str) -> list[str]:
         return data_files("cutset", self._evaluation_entries(recogniser))
 
@@ -269,20 +290,70 @@ class Plan:
             for name in self.evaluation_names(recogniser)
         ]
 
+    # --- model cards ---
+
+    def training_ledgers(self, experiment: str) -> list[str]:
+        return [
+            "data/manifests/{corpus}_ledger_{split}.json".format(**e) for e in self.experiments[experiment]["train"]
+        ]
+
+    def experiment_scores(self, experiment: str) -> list[str]:
+        return [f"results/scores/{experiment}/{name}.json" for name in self.evaluation_names(experiment)]
+
+    def base_scores(self, experiment: str) -> list[str]:
+        base = self.experiments[experiment]["model"]
+        return [f"results/scores/{base}/{name}.json" for name in self.evaluation_names(experiment)]
+
+    def card_facts(self, experiment: str) -> str:
+        """Return what a model card says of the configuration, JSON: only that, so that nothing else rewrites a card."""
+        settings = self.experiments[experiment]
+        name, model = settings["model"], self.models[settings["model"]]
+        splits = settings["train"] + self._evaluation_entries(experiment)
+        facts = {
+            "experiment": experiment,
+            "license": settings["license"],
+            "base": {"name": name, "source": model_source(model), "pretrained": model.get("pretrained", "")},
+            "languages": {entry["corpus"]: self.corpora[entry["corpus"]]["language"] for entry in splits},
+            "text": {entry["corpus"]: self.corpora[entry["corpus"]]["text"] for entry in settings["train"]},
+            "validation": settings["validation"],
+            "layout": settings["layout"],
+            "batch_duration": settings["train_ds"]["batch_duration"],
+            "optim": settings["optim"],
+            "precision": settings["trainer"]["precision"],
+            "decoding": self.decoding,
+        }
+        return _json(facts)
+
+    # --- audio of one's own ---
+
+    def audio_source(self) -> str:
+        """Return the audio to transcribe.
+
+        Raises:
+            UserError: the configuration names none.
+        """
+        if self.audio is None:
+            raise UserError("transcripts need the key `audio` of the configuration: add --config audio=path/to/audio")
+        return self.audio
+
+    def audio_changes(self) -> str:
+        """Changes when a file below the audio folder does; a file by itself is an input that Snakemake looks at."""
+        return folder_state(Path(self.audio)) if self.audio and Path(self.audio).is_dir() else ""
+
     def comparison_arguments(self) -> list[str]:
         """Return which base each experiment started from, and which experiments differ in their layout only."""
         bases = [f"{name}={settings['model']}" for name, settings in sorted(self.experiments.items())]
         alike: dict[str, list[str]] = {}
         for name, settings in sorted(self.experiments.items()):
-            same = {
-                key: value
-                for key, value in settings.items()
-                if key not in ("layout", "validation", "test", "checkpoint")
-            }
+            same = {key: value for key, value in settings.items() if key not in _NOT_DATA}
             same["trainer"] = settings["trainer"] | {"limit_train_batches": None}
             alike.setdefault(_json(same), []).append(name)
         groups = [",".join(names) for names in alike.values() if len(names) > 1]
         return ["--base", *bases, *(["--same-data", *groups] if groups else [])]
+
+
+# Settings in which experiments may differ that are compared for their layout.
+_NOT_DATA = ("layout", "validation", "test", "license", "checkpoint")
 
 
 def visible_gpus() -> int:

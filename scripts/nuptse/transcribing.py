@@ -11,41 +11,45 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 import torch
-from lhotse import MonoCut
+from lhotse import MonoCut, MultiCut
 from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.serialization import deserialize_item
-from nemo.collections.asr.models import ASRModel, EncDecCTCModel, EncDecRNNTModel
-from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig
-from nemo.collections.asr.parts.submodules.rnnt_decoding import RNNTDecodingConfig
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from nemo.collections.asr.models import ASRModel
 
-from nuptse.errors import UserError, say, sha256_of, write_atomically
+from nuptse.decoding import decoding_files
+from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.manifests import nemo_rows
-from nuptse.models import restore_model
+from nuptse.recogniser import hear, load_model, set_decoding
 from nuptse.runtime import versions
 
 PROGRESS_S = 10.0
 
+Cut: TypeAlias = MonoCut | MultiCut
+
 
 @dataclass(frozen=True)
 class Task:
-    """One set of utterances: its cuts (``.jsonl.gz``) and the two files that come out."""
+    """One set of utterances: its cuts (``.jsonl.gz``), the transcripts that come out, and supervisions of each cut."""
 
     cuts: Path
     transcripts: Path
-    timing: Path
+    supervisions: int = 1
+
+    @property
+    def timing(self) -> Path:
+        """How long it took; beside the transcripts."""
+        return self.transcripts.with_suffix(".json")
 
     @property
     def partial(self) -> Path:
@@ -66,25 +70,34 @@ class Done(msgspec.Struct):
 
 
 def transcribe(
-    model_path: Path, tasks: Sequence[Task], *, threads: int, batch_duration: float, decoding: Mapping[str, Any]
+    model_path: Path,
+    tasks: Sequence[Task],
+    *,
+    threads: int,
+    batch_duration: float,
+    decoding: Mapping[str, Any],
+    publish: Publish | None = None,
 ) -> None:
-    """Write the transcripts and the timing of every task, with one model that is restored once.
+    """Write the transcripts of every task, with one model that is restored once.
 
     A run that was killed leaves ``<transcripts>.part``; the next one with the same model, cuts and options goes on
     there and gives the same transcripts byte for byte.
 
     Args:
         model_path: a CTC or RNN-T model, .nemo; of a hybrid model the RNN-T decoder is used.
-        tasks: each with cuts of one channel and one supervision, of any sampling rate.
+        tasks: each with cuts of one recording, of any sampling rate; several channels are averaged.
         threads: CPU threads, for reading audio and for a model that runs on the CPU.
         batch_duration: audio of a batch (s), padding counted; a longer utterance is a batch by itself.
         decoding: options merged over the model's own, such as ``{"strategy": "greedy_batch"}``.
+        publish: writes what comes out of a task; if None, ``publish_utterances``.
 
     Raises:
         UserError: no such model, an option that it does not know, audio that cannot be read, or too large a batch.
     """
     torch.set_num_threads(threads)
-    sets = {task: read_cuts(task.cuts) for task in tasks}  # mistakes here show before the model is read
+    sets = {
+        task: read_cuts(task.cuts, task.supervisions) for task in tasks
+    }  # mistakes here show before the model is read
     with gpu("auto") as where:
         device = torch.device("cuda", where["devices"][0]) if where["accelerator"] == "gpu" else torch.device("cpu")
         model = load_model(model_path, device)
@@ -94,11 +107,19 @@ def transcribe(
         settings = {"device": name, "threads": threads, "batch_duration": batch_duration}
         say(f"{model_path}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
         # All that decides a text, rounding included.
-        run = {"model": sha256_of(model_path), "decoding": dict(decoding), "versions": versions()} | settings
+        files = {key: sha256_of(path) for key, path in decoding_files(decoding).items()}
+        run = {"model": sha256_of(model_path), "decoding": dict(decoding), "files": files} | settings
+        run["versions"] = versions()
         for task, cuts in sets.items():
             batches = make_batches(cuts, batch_duration)
             done = list(transcribe_batches(model, task, batches, threads, run | {"cuts": sha256_of(task.cuts)}))
-            publish(task, cuts, done, settings)
+            texts = {name: text for batch in done for name, text in batch.texts.items()}
+            seconds, audio_s = sum(batch.seconds for batch in done), sum(cut.duration for cut in cuts)
+            (publish or publish_utterances)(task, cuts, texts, seconds, settings)
+            say(
+                f"{task.cuts}: {len(cuts)} utterances, {audio_s / 3600:.3f} h in; {len(texts)} out;"
+                f" dropped {len(cuts) - len(texts)}; {seconds:.1f} s, RTF {seconds / audio_s:.4f}"
+            )
     for task in tasks:  # only now: a run that is killed in a later set has nothing to do again
         task.partial.unlink()
 
@@ -106,16 +127,16 @@ def transcribe(
 # --- input ---
 
 
-def read_cuts(path: Path) -> list[MonoCut]:
+def read_cuts(path: Path, supervisions: int = 1) -> list[Cut]:
     """Return the cuts of a manifest.
 
     Raises:
-        UserError: there are none, an id stands there twice, or a cut is no MonoCut with one supervision.
+        UserError: there are none, an id stands there twice, or a cut is not of one recording with so many supervisions.
     """
     cuts = [deserialize_item(row) for row in read_rows(path, dict)]
     for cut in cuts:
-        if not isinstance(cut, MonoCut) or not cut.has_recording or len(cut.supervisions) != 1:
-            raise UserError(f"{path}: {cut.id} is no cut of one recording's channel with one supervision")
+        if not isinstance(cut, Cut) or not cut.has_recording or len(cut.supervisions) != supervisions:
+            raise UserError(f"{path}: {cut.id} is no cut of one recording with supervisions: {supervisions}")
     if not cuts:
         raise UserError(f"{path} holds no utterance")
     if len({cut.id for cut in cuts}) < len(cuts):
@@ -123,9 +144,9 @@ def read_cuts(path: Path) -> list[MonoCut]:
     return cuts
 
 
-def make_batches(cuts: Iterable[MonoCut], batch_duration: float) -> list[list[MonoCut]]:
+def make_batches(cuts: Iterable[Cut], batch_duration: float) -> list[list[Cut]]:
     """Return batches of at most ``batch_duration`` seconds with padding; the longest first, to fail early."""
-    batches: list[list[MonoCut]] = []
+    batches: list[list[Cut]] = []
     for cut in sorted(cuts, key=lambda cut: (-cut.duration, cut.id)):
         if batches and batches[-1][0].duration * (len(batches[-1]) + 1) <= batch_duration:
             batches[-1].append(cut)
@@ -134,14 +155,14 @@ def make_batches(cuts: Iterable[MonoCut], batch_duration: float) -> list[list[Mo
     return batches
 
 
-def load_audio(cut: MonoCut, sampling_rate: int) -> torch.Tensor:
-    """Return the samples of a cut, float32 of shape (T,), resampled by Lhotse as in NeMo's loader.
+def load_audio(cut: Cut, sampling_rate: int) -> torch.Tensor:
+    """Return the samples of a cut, float32 of shape (T,), resampled by Lhotse as in NeMo's loader, channels averaged.
 
     Raises:
         UserError: its file cannot be read or ends too early.
     """
     try:
-        return torch.from_numpy(cut.resample(sampling_rate).load_audio()[0])
+        return torch.from_numpy(cut.resample(sampling_rate).load_audio().mean(axis=0))
     except (AudioLoadingError, DurationMismatchError, OSError, RuntimeError, ValueError) as error:
         path = cut.recording.sources[0].source
         lines = ["it is missing"] if not Path(path).exists() else str(error).splitlines()
@@ -150,8 +171,8 @@ def load_audio(cut: MonoCut, sampling_rate: int) -> torch.Tensor:
 
 
 def load_ahead(
-    batches: Iterable[list[MonoCut]], sampling_rate: int, threads: int
-) -> Iterator[tuple[list[MonoCut], list[torch.Tensor]]]:
+    batches: Iterable[list[Cut]], sampling_rate: int, threads: int
+) -> Iterator[tuple[list[Cut], list[torch.Tensor]]]:
     """Yield each batch with its audio; the next one is read meanwhile."""
     with ThreadPoolExecutor(threads) as pool:
         reading = ((batch, [pool.submit(load_audio, cut, sampling_rate) for cut in batch]) for batch in batches)
@@ -159,50 +180,8 @@ def load_ahead(
             yield batch, [samples.result() for samples in audio]
 
 
-# --- the model ---
-
-
-def load_model(path: Path, device: torch.device) -> ASRModel:
-    """Return the model, in evaluation mode.
-
-    Raises:
-        UserError: the file is no NeMo speech recogniser, or one of another kind than CTC and RNN-T.
-    """
-    model = restore_model(path, map_location=device)
-    if not isinstance(model, EncDecCTCModel | EncDecRNNTModel):
-        raise UserError(f"{path} is a {type(model).__name__}; only CTC, RNN-T and hybrid models can be used here")
-    return model.to(device).eval()
-
-
-def set_decoding(model: ASRModel, options: Mapping[str, Any]) -> None:
-    """Merge ``options`` over the decoding options of the model, and try them.
-
-    Raises:
-        UserError: NeMo does not know an option, or lacks a package that it needs.
-    """
-    known = CTCDecodingConfig if isinstance(model, EncDecCTCModel) else RNNTDecodingConfig
-    try:
-        OmegaConf.merge(OmegaConf.structured(known), options)  # NeMo itself passes over names that it does not know
-        model.change_decoding_strategy(OmegaConf.merge(model.cfg.get("decoding") or {}, options), verbose=False)
-        hear(model, [torch.zeros(model.cfg.preprocessor.sample_rate)])  # some decoders look for their packages only now
-    except (OmegaConfBaseException, ValueError, TypeError, KeyError, ImportError, OSError, RuntimeError) as error:
-        message = " ".join(str(error).split())
-        raise UserError(f"--decoding {json.dumps(options)} does not suit {type(model).__name__}: {message}") from error
-
-
-def hear(model: ASRModel, audio: Sequence[torch.Tensor]) -> list[str]:
-    """Return the text of each of B waveforms (T,) at the model's sampling rate: the best hypothesis."""
-    lengths = torch.tensor([len(samples) for samples in audio], device=model.device)
-    signal = torch.nn.utils.rnn.pad_sequence(list(audio), batch_first=True).to(model.device)
-    with torch.inference_mode():
-        outputs = model.forward(input_signal=signal, input_signal_length=lengths)
-        # As NeMo's metric does, with log probabilities (B, T, V) of CTC or encodings (B, D, T) of RNN-T.
-        hypotheses = model.wer.decode(outputs[0], outputs[1], None, None)
-    return [(found[0] if isinstance(found, list) else found).text for found in hypotheses]  # a beam's best comes first
-
-
 def transcribe_batches(
-    model: ASRModel, task: Task, batches: Sequence[list[MonoCut]], threads: int, run: Mapping[str, Any]
+    model: ASRModel, task: Task, batches: Sequence[list[Cut]], threads: int, run: Mapping[str, Any]
 ) -> Iterator[Done]:
     """Yield every batch, in order: what ``task.partial`` holds of the same run, then the rest, which is added there."""
     found = read_partial(task.partial, run)
@@ -229,7 +208,7 @@ def transcribe_batches(
             heard += sum(cut.duration for cut in batch)
             if last - said >= PROGRESS_S:
                 said = last
-                say(
+                announce(
                     f"{task.cuts}: {count} of {total} utterances, {heard / 3600:.3f} h of audio now,"
                     f" {heard / (last - began):.1f} x real time"
                 )
@@ -265,20 +244,25 @@ def _encode(value: Any) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
-def publish(task: Task, cuts: Sequence[MonoCut], done: Sequence[Done], settings: Mapping[str, Any]) -> None:
-    """Write transcripts and timing, and print one line of counts."""
-    texts = {name: text for batch in done for name, text in batch.texts.items()}
+Publish = Callable[[Task, Sequence[Cut], Mapping[str, str], float, Mapping[str, Any]], None]
+
+
+def publish_utterances(
+    task: Task, cuts: Sequence[Cut], texts: Mapping[str, str], seconds: float, settings: Mapping[str, Any]
+) -> None:
+    """Write a transcript for each cut, and the timing.
+
+    Args:
+        texts: hypothesis of each cut, by id.
+        seconds: time it took, without loading the model.
+        settings: part of the timing.
+    """
     speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
     write_rows(task.transcripts, (transcript(row, speakers, texts) for row in nemo_rows(task.cuts)))
     audio_s = sum(cut.duration for cut in cuts)
-    seconds = sum(batch.seconds for batch in done)
     timing = {"seconds": round(seconds, 3), "audio_seconds": round(audio_s, 3), "rtf": round(seconds / audio_s, 6)}
     with write_atomically(task.timing) as path:
         path.write_text(json.dumps(timing | dict(settings), indent=1) + "\n")
-    say(
-        f"{task.cuts}: {len(cuts)} utterances, {audio_s / 3600:.3f} h in; {len(texts)} out;"
-        f" dropped {len(cuts) - len(texts)}; {seconds:.1f} s, RTF {seconds / audio_s:.4f}"
-    )
 
 
 def transcript(row: Mapping[str, Any], speakers: Mapping[str, str | None], texts: Mapping[str, str]) -> dict[str, Any]:

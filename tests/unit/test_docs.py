@@ -22,7 +22,7 @@ PAGES = [
     *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
 ]
 PAGES.append("resources/quickstart/README.md")
-MADE = ("data", "results", "logs", "benchmarks", ".venv", ".snakemake")
+MADE = ("data", "results", "transcripts", "logs", "benchmarks", ".venv", ".snakemake")
 # Options of Snakemake and Make that take one value, and those that take every word that follows.
 ONE_VALUE = {"--cores", "--directory", "--workflow-profile"}
 MANY_VALUES = {"--configfile", "--config", "--forcerun", "--rerun-triggers", "--set-resources", "-q"}
@@ -83,7 +83,7 @@ def directive(rule: str, name: str) -> str:
 
 
 def paths_in(rule: str, name: str) -> list[str]:
-    return re.findall(r'"((?:data|results|logs|benchmarks)/[^"]+)"', directive(rule, name))
+    return re.findall(r'"((?:data|results|transcripts|logs|benchmarks)/[^"]+)"', directive(rule, name))
 
 
 @cache
@@ -131,7 +131,7 @@ def test_the_page_on_files_names_every_output_and_log(rule):
 
 def test_the_page_on_files_names_no_unknown_rule():
     for row in table_rows(text_of("docs/output.md")):
-        if len(row) == 3 and re.match("`(data|results)/", row[0]) and row[1] != "yes":
+        if len(row) == 3 and re.match("`(data|results|transcripts)/", row[0]) and row[1] != "yes":
             named = re.findall("`([a-z_]+)`", row[1])
             assert set(named) <= rules().keys(), row
 
@@ -140,8 +140,8 @@ def test_the_picture_shows_the_rules_of_the_default_configuration():
     drawn = re.findall(r"<text [^>]*>([^<]+)</text>", text_of("docs/rulegraph.svg"))
     sources = {model_source(model) for model in config()["models"].values()}
     expected = {"all"}
-    development = {"speak_pretraining_corpus"}  # runs with config/pretrain_quickstart.yaml only
-    for rule in filter(makes_files, rules().keys() - development):
+    by_request = {"speak_pretraining_corpus", "list_audio", "transcribe_audio"}  # not part of `all`
+    for rule in filter(makes_files, rules().keys() - by_request):
         only_for = re.search(r'models_from\("(\w+)"\)', rules()[rule])
         if not (only_for and only_for[1] not in sources):
             expected.add(rule)

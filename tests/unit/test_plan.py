@@ -20,6 +20,22 @@ def reverse(tree):
     return {key: reverse(value) for key, value in reversed(tree.items())} if isinstance(tree, dict) else tree
 
 
+def test_audio_must_exist(tmp_path):
+    with pytest.raises(UserError, match=r"`audio` is '.*none', which does not exist"):
+        Plan(config() | {"audio": str(tmp_path / "none")}, SCHEMA, ROOT)
+    with pytest.raises(UserError, match="`audio` is 7, expected text or null"):
+        Plan(config() | {"audio": 7}, SCHEMA, ROOT)
+
+
+def test_transcripts_want_audio(tmp_path):
+    with pytest.raises(UserError, match=r"transcripts need the key `audio`"):
+        Plan(config(), SCHEMA, ROOT).audio_source()
+    plan = Plan(config() | {"audio": str(tmp_path)}, SCHEMA, ROOT)
+    before = plan.audio_changes()
+    (tmp_path / "a.wav").write_bytes(b"audio")
+    assert plan.audio_source() == str(tmp_path) and plan.audio_changes() != before
+
+
 def test_the_order_of_keys_changes_no_param():
     plans = Plan(config(), SCHEMA, ROOT), Plan(reverse(config()), SCHEMA, ROOT)
     for plan in plans:

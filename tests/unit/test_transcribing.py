@@ -1,11 +1,14 @@
 """What a model hears: exactly NeMo's texts, every utterance once, and as much again after a kill as without one."""
 
 import json
+import math
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -221,7 +224,7 @@ def test_batches_hold_every_cut_once_and_keep_to_their_size(transcribing, durati
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_of_a_hybrid_model_the_transducer_is_heard(go, sets, tmp_path):
+def test_of_a_hybrid_model_the_transducer_is_heard(go, sets, tmp_path, transcribing):
     import lightning.pytorch as pl
     from nemo.collections.asr.models import EncDecHybridRNNTCTCBPEModel
     from omegaconf import OmegaConf
@@ -252,6 +255,9 @@ def test_of_a_hybrid_model_the_transducer_is_heard(go, sets, tmp_path):
     rows = sorted(map(json.loads, content.splitlines()), key=lambda row: (-row["duration"], row["id"]))
     assert [row["pred_text"] for row in rows] == transcribe_with_nemo(model, rows)
     assert any(texts(content).values())
+    for strategy in ("greedy", "beam", "maes_batch", "malsd_batch"):  # those that our message names
+        beam = {} if strategy == "greedy" else {"beam": {"beam_size": 2, "maes_num_steps": 2}}
+        transcribing.set_decoding(model, {"strategy": strategy} | beam)
 
 
 # --- killed, and again ---
@@ -354,7 +360,9 @@ def test_a_file_that_is_no_model_is_refused(transcribing, tmp_path):
 
 
 def test_another_kind_of_model_is_refused(transcribing, monkeypatch):
-    monkeypatch.setattr(transcribing, "restore_model", lambda path, map_location: SimpleNamespace())
+    from nuptse import recogniser
+
+    monkeypatch.setattr(recogniser, "restore_model", lambda path, map_location: SimpleNamespace())
     with pytest.raises(UserError, match="m.nemo is a SimpleNamespace; only CTC, RNN-T and hybrid"):
         transcribing.load_model(Path("m.nemo"), "cpu")
 
@@ -378,6 +386,49 @@ def test_another_decoding_of_the_same_sense_gives_the_same_texts(go, sets):
     assert go(sets["english"], decoding='{"strategy": "greedy"}') == go(sets["english"])
 
 
+def write_bigrams(path, texts, tokenizer):
+    """Write a bigram model over the tokens as NeMo reads it: ARPA, each token as the character 100 + its number."""
+    unigrams, bigrams = Counter(), Counter()
+    for text in texts:
+        tokens = ["<s>", *(chr(100 + token) for token in tokenizer.text_to_ids(text)), "</s>"]
+        unigrams.update(tokens[1:])
+        bigrams.update(pairwise(tokens))
+    words = ["<unk>", "<s>", "</s>", *(chr(100 + token) for token in range(len(tokenizer.vocab)))]
+    followers = {word: [count for (first, _), count in bigrams.items() if first == word] for word in words}
+    backoff = {word: len(found) / (len(found) + sum(found)) if found else 1.0 for word, found in followers.items()}
+    share = {word: (unigrams[word] + 0.5) / (unigrams.total() + 0.5 * len(words)) for word in words}
+    lines = ["\\data\\", f"ngram 1={len(words)}", f"ngram 2={len(bigrams)}", "", "\\1-grams:"]
+    lines += [f"{math.log10(share[word]):.6f}\t{word}\t{math.log10(backoff[word]):.6f}" for word in words]
+    lines += ["", "\\2-grams:"]
+    for (first, second), count in sorted(bigrams.items()):
+        seen = (1 - backoff[first]) * count / sum(followers[first])
+        lines.append(f"{math.log10(seen + backoff[first] * share[second]):.6f}\t{first} {second}")
+    path.write_text("\n".join([*lines, "", "\\end\\", ""]))
+
+
+def test_a_language_model_over_the_tokens_lowers_the_error_rate(go, sets, transcribing, tmp_path, capsys):
+    """The base model of the quickstart, on voices that it has not heard, with a bigram model of other transcripts."""
+    import torch
+    from nemo.collections.asr.metrics.wer import word_error_rate
+
+    base = QUICKSTART / "base.nemo"
+    with tarfile.open(QUICKSTART / "31" / "train-clean-5.tar.gz") as archive:
+        files = [archive.extractfile(member) for member in archive if member.name.endswith(".trans.txt")]
+        lines = [line for file in files for line in file.read().decode().splitlines()]
+    tokenizer = transcribing.load_model(base, torch.device("cpu")).tokenizer
+    write_bigrams(tmp_path / "lm.arpa", [line.partition(" ")[2].lower() for line in lines], tokenizer)
+    options = {"strategy": "beam_batch", "beam": {"beam_size": 8, "ngram_lm_model": str(tmp_path / "lm.arpa")}}
+
+    def error_rate(decoding):
+        (content,) = go(sets["english"], model=base, decoding=json.dumps(decoding))
+        rows = [json.loads(line) for line in content.splitlines()]
+        return word_error_rate([row["pred_text"] for row in rows], [row["text"] for row in rows])
+
+    greedy = error_rate({})
+    assert error_rate(options | {"beam": options["beam"] | {"ngram_lm_alpha": 0.5}}) < greedy - 0.05
+    assert error_rate({"strategy": "greedy_batch", "greedy": {"ngram_lm_model": str(tmp_path / "lm.arpa"), "ngram_lm_alpha": 0.5}}) < greedy  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -386,11 +437,14 @@ def test_another_decoding_of_the_same_sense_gives_the_same_texts(go, sets):
         {"beam": {"beam_sise": 4}},
         {"temperature": "hot"},
         {"strategy": "flashlight"},
+        {"strategy": "pyctcdecode"},
+        {"strategy": "beam", "beam": {"kenlm_path": __file__}},
+        {"strategy": "beam_batch", "beam": {"ngram_lm_model": __file__}},
     ],
 )
 def test_an_option_that_nemo_does_not_know_is_refused(transcribing, model_path, options):
     import torch
 
-    with pytest.raises(UserError, match="--decoding .* does not suit EncDecCTCModelBPE") as error:
+    with pytest.raises(UserError, match="`decoding` .* does not suit EncDecCTCModelBPE") as error:
         transcribing.set_decoding(transcribing.load_model(model_path, torch.device("cpu")), options)
     assert "\n" not in str(error.value)

@@ -23,6 +23,8 @@ def judged(*recognisers):
     for name in recognisers:
         full = name if name == BASE else f"finetune_from_{name}"
         jobs.add(f"transcribe recogniser={full}")
+        if name != BASE:
+            jobs.add(f"write_model_card experiment={full}")
         splits = [("quickstart", "dev"), ("quickstart", "test")]
         if name in (BASE, "nemo_multidataset"):
             splits.append(("quickstart_yesno", "test"))
@@ -32,6 +34,10 @@ def judged(*recognisers):
 
 def trained(*names):
     return finetunes(*names) | judged(*names)
+
+
+def cards(*names):
+    return {f"write_model_card experiment=finetune_from_{name}" for name in names}
 
 
 def bins(*names):
@@ -64,7 +70,7 @@ def test_a_fresh_checkout_plans_everything(checkout):
     planned = checkout.scheduled(*TEST)
     assert planned > FROM_RAW
     assert shards("quickstart_yesno", 1) < planned
-    assert len(planned) == 51
+    assert len(planned) == 55
     assert not (checkout.folder / "data").exists(), "a dry run makes nothing"
 
 
@@ -93,7 +99,17 @@ def test_named_targets_and_single_files(checkout, target, rules):
 
 def test_targets_are_listed_with_what_they_do(checkout):
     listed = checkout.snakemake("--list-target-rules").stdout
-    for target in ("all", "downloads", "manifests", "shards", "bins", "finetune", "evaluate"):
+    for target in (
+        "all",
+        "downloads",
+        "manifests",
+        "shards",
+        "bins",
+        "finetune",
+        "evaluate",
+        "model_cards",
+        "transcripts",
+    ):
         assert f"\n{target} (" in listed
     assert "Download the archives of every corpus that an experiment uses." in listed
 
@@ -118,11 +134,21 @@ def test_overlays_plan(checkout, overlay):
         assert not any("quickstart" in job for job in planned), "what no experiment uses is not made"
 
 
+def test_audio_of_ones_own_is_transcribed_on_request(checkout):
+    (checkout.folder / "talks").mkdir()
+    audio = ("--config", "audio=talks")
+    planned = checkout.scheduled("transcripts/quickstart_base.jsonl", *audio)
+    assert planned == {"list_audio", "transcribe_audio recogniser=quickstart_base"} | MODEL
+    assert "list_audio" not in checkout.scheduled(*audio)
+    planned = checkout.scheduled("transcripts", *audio)
+    assert {f"transcribe_audio recogniser=finetune_from_{name}" for name in FOUR} | finetunes(*FOUR) < planned
+
+
 def test_the_working_directory_may_be_elsewhere(checkout, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     planned = checkout.scheduled("--directory", elsewhere, *TEST)
-    assert len(planned) == 51
+    assert len(planned) == 55
 
 
 # --- the staleness table: after a full run, what each change makes stale -----------------------------------------
@@ -177,6 +203,9 @@ CONFIG_CHANGES = {
     ),
     "number of buckets": ({"defaults": {"train_ds": {"num_buckets": 3}}}, bins(*FOUR) | trained(*FOUR)),
     "batch size of one": (experiments(cutset={"train_ds": {"batch_duration": 40}}), trained("cutset")),
+    "the licence of one": (experiments(cutset={"license": "cc-by-4.0"}), cards("cutset")),
+    "the licence of all": ({"defaults": {"license": "apache-2.0"}}, cards(*FOUR)),
+    "the decoding": ({"decoding": {"strategy": "beam_batch"}}, judged(BASE, *FOUR)),
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
     "another mirror of pinned archives": ({"mirrors": {"quickstart": ["https://example.org"]}}, set()),
@@ -190,10 +219,23 @@ CONFIG_CHANGES = {
         {"experiments": {"again": {"layout": "cutset"}}},
         {"estimate_duration_bins experiment=again", "finetune_model experiment=again", "transcribe recogniser=again"}
         | {f"score_wer recogniser=again, corpus=quickstart, split={split}" for split in ("dev", "test")}
-        | {"summarize_wer"},
+        | {"summarize_wer", "write_model_card experiment=again"},
     ),
     "a corpus that nobody uses": ({"corpora": {"other": {"recipe": "yesno", "folder": ".", "splits": {"train": "train"}, "language": "he", "text": []}}}, set()),
 }  # fmt: skip
+
+
+DECODING = {"decoding": {"strategy": "greedy_batch", "greedy": {"ngram_lm_model": "lm.arpa"}}}
+
+
+@pytest.mark.slow
+def test_stale_after_a_change_of_the_decoding(finished):
+    """Every recogniser is transcribed anew and scored, and nothing is trained; a file of the options counts too."""
+    (finished.folder / "lm.arpa").write_text("one")
+    assert finished.scheduled(*TEST, finished.overlay(DECODING)) == judged(BASE, *FOUR)
+    (finished.folder / "lm.arpa").unlink()
+    refused = finished.snakemake("--dry-run", *TEST, finished.overlay(DECODING), check=False).stdout
+    assert "`decoding.greedy.ngram_lm_model` is 'lm.arpa', which is no file" in refused
 
 
 @pytest.mark.slow
@@ -214,6 +256,8 @@ FILE_CHANGES = {
     ),
     "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1) | {f"prepare_manifests corpus={corpus}" for corpus in ("quickstart", "quickstart_yesno")}),
     "a module of the bins": ("scripts/nuptse/duration_bins.py", append("# why\n"), bins(*FOUR) | trained(*FOUR)),
+    "the template of the cards": ("scripts/nuptse/model_card.md.jinja", append("More.\n"), cards(*FOUR)),
+    "a module of the cards": ("scripts/nuptse/model_card.py", append("# why\n"), cards(*FOUR)),
     "a module of the training": ("scripts/nuptse/training.py", append("# why\n"), set()),
     "the launcher of the training": ("scripts/finetune.py", append("# why\n"), trained(*FOUR)),
     "a shard index that only looks newer": ("data/shards/quickstart_train/ledger.json", os.utime, set()),

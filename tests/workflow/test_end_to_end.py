@@ -5,13 +5,16 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -43,6 +46,7 @@ def test_every_fine_tune_leaves_its_results(finished, name):
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         f"checkpoints/finetune_from_{name}.nemo",
+        "README.md",
         "config.yaml",
         "duration_bins.json",
         "tensorboard/hparams.yaml",
@@ -87,6 +91,22 @@ def test_the_model_is_the_best_checkpoint(finished):
     assert all(torch.equal(weight, best[name]) for name, weight in model.state_dict().items())
     (audio,) = list((finished.folder / "data/raw/quickstart_yesno/waves_yesno").glob("*.wav"))[:1]
     assert isinstance(model.transcribe([str(audio)], verbose=False)[0].text, str)
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_a_model_card_says_what_was_measured(finished, name):
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(results(finished, name) / "README.md")
+    table = pd.read_csv(finished.folder / "results/wer.tsv", sep="\t")
+    own = table[table.recogniser == f"finetune_from_{name}"].set_index(["corpus", "split"])
+    found = {(r.dataset_type, r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert found.keys() == {(*split, metric) for split in own.index for metric in ("wer", "cer")}
+    for (corpus, split, metric), value in found.items():
+        assert value == pytest.approx(100 * own[metric][corpus, split], rel=1e-4, abs=1e-3)
+    assert report(finished, name)["model_sha256"] in card.text
+    for path in re.findall(r'restore_from\("(.*?)"\)', card.text):
+        assert (results(finished, name) / path).is_file()
 
 
 def test_every_step_accounts_for_every_utterance(finished):
@@ -143,6 +163,46 @@ def test_transcripts_are_as_the_profile_says(finished):
     rows = (finished.folder / "data/manifests/quickstart_nemo_train.json").read_text().splitlines()
     texts = [json.loads(row)["text"] for row in rows]
     assert all(text and text == text.lower() for text in texts)
+
+
+# --- audio of one's own ---
+
+
+def test_a_folder_of_recordings_is_transcribed(finished):
+    """The texts of single utterances are those of the evaluation; one long recording of all of them has its own row."""
+    source = finished.folder / "data/raw/quickstart/LibriSpeech/test-clean"
+    audio = finished.folder / "my recordings ü"
+    shutil.copytree(source, audio / "some")
+    (audio / "notes.txt").write_text("no audio")
+    parts = [soundfile.read(path, dtype="float32")[0] for path in sorted(source.rglob("*.flac"))]
+    pause = np.zeros(12000, np.float32)
+    soundfile.write(
+        audio / "long.flac", np.concatenate([samples for part in parts for samples in (part, pause)]), 16000
+    )
+    target, options = "transcripts/finetune_from_cutset.jsonl", ("--config", f"audio={audio.name}")
+    run = finished.snakemake(target, *TEST, *options)
+    assert f"left out: {audio.name}/notes.txt: not audio" in run.stdout
+    rows = [json.loads(line) for line in (finished.folder / target).read_text().splitlines()]
+    transcripts = finished.folder / "results/transcripts/finetune_from_cutset/quickstart_test.jsonl"
+    judged = {row["id"]: row["pred_text"] for row in map(json.loads, transcripts.read_text().splitlines())}
+    long, *single = rows
+    assert {Path(row["audio_filepath"]).stem: row["pred_text"] for row in single} == judged
+    assert long["audio_filepath"] == f"{audio.name}/long.flac"
+    assert len(long["segments"]) > 5 and long["segments"][-1]["end"] == long["duration"]
+    assert long["pred_text"] == " ".join(filter(None, (segment["text"] for segment in long["segments"])))
+    assert finished.scheduled(target, *TEST, *options) == set()
+    (audio / "new.wav").touch()
+    assert finished.scheduled(target, *TEST, *options) == {
+        "list_audio",
+        "transcribe_audio recogniser=finetune_from_cutset",
+    }
+    assert finished.scheduled(*TEST, *options) == set(), "results do not depend on it"
+
+
+def test_transcripts_without_audio_are_refused(checkout):
+    run = checkout.snakemake("transcripts/finetune_from_cutset.jsonl", check=False)
+    assert run.returncode != 0
+    assert "transcripts need the key `audio` of the configuration" in run.stdout
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------
