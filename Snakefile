@@ -7,6 +7,9 @@ min_version("9.27")
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+report: "rules/captions/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/manifests.smk"
@@ -16,11 +19,13 @@ include: "rules/models.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
 include: "rules/quickstart.smk"
+include: "rules/report.smk"
 
 
 rule all:
-    """Everything: the fine-tuned model of every experiment, and the word error rates of all."""
+    """Everything: the fine-tuned model of every experiment, and the word error rates of all, and the page that shows them."""
     default_target: True
     input:
         rules.finetune.input,
         rules.evaluate.input,
+        rules.report.input,
