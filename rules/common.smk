@@ -36,7 +36,7 @@ def ask_where(question):
 
 def configfiles():
     """Return the configuration files of the command line, as one would give them again."""
-    return list(map(str, workflow.overwrite_configfiles))
+    return [plan.path(file) for file in workflow.overwrite_configfiles]
 
 
 wildcard_constraints:

@@ -112,4 +112,5 @@ def bar_chart(chart: tuple[str, str, str], rows: Rows, axis: Spec) -> Chart | No
         *([layer(tick, wanted, in_rows(names), axis_x("wanted", **axis))] if wanted else []),
         names_above(names),
     ]
-    return Chart(name, title, sentence, chart_spec(layers, ROW * len(names) + 6, sentence))
+    spec = chart_spec(layers, ROW * len(names) + 6, sentence, [row["label"] for row in rows])
+    return Chart(name, title, sentence, spec)

@@ -19,6 +19,8 @@ Rows = list[dict[str, Any]]
 VEGA_LITE = "6.4"
 WIDTH = 680  # px of a file; on the page a chart is as wide as its column
 PAGE_WIDTH = 440  # px of a still picture on the page, which scales: its text stays readable on a phone
+PADDING = 5  # px
+LABEL_GAP, LETTER = 10, 7  # px between a mark and its label; width of a letter, amply
 ROW = 38  # px for a name and what belongs to it below
 
 # name -> (light, dark). Every colour has a contrast of 3:1 or more on its background, text 4.5:1.
@@ -114,8 +116,13 @@ PERCENT_AXIS = {"labelExpr": "format(100 * datum.value, '~g') + ' %'"}
 LEGEND = {"title": None, "columns": 2}
 
 
-def chart_spec(layers: Sequence[Spec], height: int, description: str) -> Spec:
-    """Return a specification with what all charts have; ``picked`` names the recognisers to stress, none for all."""
+def chart_spec(layers: Sequence[Spec], height: int, description: str, labels: Sequence[str] = ()) -> Spec:
+    """Return a specification with what all charts have; ``picked`` names the recognisers to stress, none for all.
+
+    Args:
+        labels: texts that stand to the right of the last mark, for which room is kept.
+    """
+    right = PADDING + max((LABEL_GAP + LETTER * len(label) for label in labels), default=0)
     return {
         "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE.partition('.')[0]}.json",
         "description": description,
@@ -123,6 +130,7 @@ def chart_spec(layers: Sequence[Spec], height: int, description: str) -> Spec:
         "height": height,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "background": None,
+        "padding": {"left": PADDING, "top": PADDING, "bottom": PADDING, "right": right},
         "params": [{"name": "picked", "value": []}],
         "layer": list(layers),
         "config": CONFIG,
@@ -207,7 +215,8 @@ def for_fallback(spec: Spec) -> Spec:
 
 def for_file(spec: Spec) -> Spec:
     """Return that of a file: light colours on white, its own legend."""
-    text = json.dumps(_without_hits(spec) | {"background": var("paper"), "padding": 12})
+    margin = {side: width + PADDING for side, width in spec["padding"].items()}
+    text = json.dumps(_without_hits(spec) | {"background": var("paper"), "padding": margin})
     for name, (light, _) in COLOURS.items():
         text = text.replace(f"var(--{name})", light)
     found: Spec = json.loads(text)

@@ -68,7 +68,8 @@ def wer_chart(run: Run, split: Split, styles: Styles) -> Chart | None:
         f"Word error rate on {where}: the mark is the rate, the bar its 95 % interval. Lowest: {best['row']},"
         f" {best['label']}."
     )
-    return Chart("wer_" + "_".join(split), where, sentence, chart_spec(layers, ROW * len(names) + 6, sentence))
+    spec = chart_spec(layers, ROW * len(names) + 6, sentence, [row["label"] for row in rows])
+    return Chart("wer_" + "_".join(split), where, sentence, spec)
 
 
 def duration_quartile_chart(run: Run, split: Split, styles: Styles) -> Chart | None:
