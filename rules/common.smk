@@ -15,7 +15,7 @@ with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
     schema = yaml.safe_load(stream)
 
 try:
-    plan = Plan(config, schema, Path(workflow.basedir))
+    plan = Plan(config, schema, Path(workflow.basedir), cores=workflow.resource_settings.cores)
 except UserError as mistakes:
     raise WorkflowError(str(mistakes)) from None
 

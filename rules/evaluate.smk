@@ -17,7 +17,7 @@ rule transcribe:
         "benchmarks/transcribe/{recogniser}.tsv"
     conda:
         "../envs/nemo.yaml"
-    threads: 8
+    threads: plan.threads
     resources:
         gpu=1,
         mem_mb=8000,
@@ -26,7 +26,7 @@ rule transcribe:
         names=ask(plan.evaluation_names),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --cuts {input.cuts:q} --names {params.names:q}"
-        " --output-dir {output.folder:q} --threads {threads} > {log:q} 2>&1"
+        " --output-dir {output.folder:q} --threads {threads} --log {log:q}"
 
 
 rule score_wer:

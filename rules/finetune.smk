@@ -28,7 +28,7 @@ rule finetune_model:
         "benchmarks/finetune_model/{experiment}.tsv"
     conda:
         "../envs/nemo.yaml"
-    threads: 8
+    threads: plan.threads
     resources:
         gpu=1,
         mem_mb=16000,
@@ -36,10 +36,11 @@ rule finetune_model:
     params:
         folder=subpath(output.report, parent=True),
         overrides=ask(plan.overrides),
+        checkpoint=ask_where(plan.checkpoint_arguments),
     shell:
         "python {input.launcher:q} --experiment {wildcards.experiment:q} --base {input.base:q} --bins {input.bins:q}"
         " --train {input.train:q} --validation {input.validation:q} --output-dir {params.folder:q} --threads {threads}"
-        " -- {params.overrides:q} > {log:q} 2>&1"
+        " {params.checkpoint:q} --log {log:q} -- {params.overrides:q}"
 
 
 rule finetune:

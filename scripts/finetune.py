@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nuptse.errors import run_command
+from nuptse.errors import announce, log_to, run_command
 from nuptse.runtime import prepare_runtime
 
 
@@ -20,19 +20,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{role}", type=Path, nargs="+", required=True, help="cuts, manifests or shard ledgers")
     parser.add_argument("--output-dir", type=Path, required=True, help="results/<experiment>")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--every-n-steps", type=int, help="save the state of the training so often")
+    parser.add_argument("--every-minutes", type=float, help="and so often")
+    parser.add_argument("--log", type=Path, help="file for all output; the progress stays on the terminal as well")
     parser.add_argument("options", nargs="+", help="key=value, such as trainer.max_steps=100")
     args = parser.parse_args(argv)
+    if args.log:
+        log_to(args.log)
     prepare_runtime()  # before NeMo is imported
     from nuptse.training import Interrupted, Job, finetune
 
-    job = Job(**vars(args))
+    job = Job(**{key: value for key, value in vars(args).items() if key != "log"})
     try:
         report = finetune(job)
     except (Interrupted, SystemExit, KeyboardInterrupt) as stop:
         # Lightning ends with status 0 after SIGTERM; an interrupted training must never look finished.
         print(f"interrupted: {stop}", file=sys.stderr)
         sys.exit(143)
-    print(
+    announce(
         f"{args.experiment}: {report['global_step']} steps, val_wer {report['best']['val_wer']:.2%} (best, step"
         f" {report['best']['step']}), {report['audio_seconds'] / 3600:.3f} audio hours seen, {report['seconds']:.0f} s"
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nuptse.errors import UserError, run_command
+from nuptse.errors import UserError, log_to, run_command
 from nuptse.runtime import prepare_runtime
 
 
@@ -24,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-duration", type=float, default=120.0, help="seconds of audio, padding counted")
     parser.add_argument("--decoding", default="{}", help="JSON, merged over the model's own decoding options")
+    parser.add_argument("--log", type=Path, help="file for all output; the progress stays on the terminal as well")
     args = parser.parse_args(argv)
+    if args.log:
+        log_to(args.log)
     if len(args.cuts) != len(args.names):
         parser.error("give as many --names as --cuts")
     decoding = parse_decoding(args.decoding)

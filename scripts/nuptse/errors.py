@@ -8,8 +8,9 @@ import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import urlsplit
 
 
@@ -20,9 +21,34 @@ class UserError(Exception):
     """
 
 
+_terminal: TextIO | None = None
+
+
+def log_to(path: Path) -> None:
+    """Send all that this process prints from now on, libraries and children included, to ``path``.
+
+    Lines of :func:`announce` go to where stderr led until now as well.
+    """
+    global _terminal
+    _terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+
+
 def say(line: str) -> None:
     """Print one line to stdout at once, for the log of a job that runs for hours."""
     print(line, flush=True)
+
+
+def announce(line: str) -> None:
+    """Say a line in the log and on the terminal, which is allowed to be gone."""
+    say(line)
+    if _terminal is not None:
+        with suppress(OSError):
+            print(line, file=_terminal, flush=True)
 
 
 def run_command(main: Callable[[], object]) -> None:

@@ -36,10 +36,26 @@ class Amount:
 
 
 @dataclass
+class Histogram:
+    """How many utterances have a duration in ``[bin * width_s, (bin + 1) * width_s)``, by bin."""
+
+    width_s: float = 0.1
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def add(self, seconds: float) -> None:
+        # Rounded to 1 ns first: 0.3 / 0.1 is 2.9999999999999996.
+        number = int(round(seconds / self.width_s, 9))
+        self.counts[number] = self.counts.get(number, 0) + 1
+
+    def sort(self) -> None:
+        self.counts = dict(sorted(self.counts.items()))
+
+
+@dataclass
 class Ledger:
     """What became of every supervision of a split: ``taken`` = ``kept`` + all of ``dropped``, in utterances.
 
-    In seconds ``trimmed`` comes in addition: what stood beyond the end of a recording.
+    In seconds ``trimmed`` comes in addition: what stood beyond the end of a recording. ``histogram`` is of ``kept``.
     """
 
     corpus: str
@@ -49,6 +65,11 @@ class Ledger:
     dropped: dict[str, Amount] = field(default_factory=dict)
     trimmed: Amount = field(default_factory=Amount)
     unused_recordings: int = 0
+    histogram: Histogram = field(default_factory=Histogram)
+
+    def keep(self, seconds: float) -> None:
+        self.kept.add(seconds)
+        self.histogram.add(seconds)
 
     def drop(self, reason: str, seconds: float) -> None:
         self.dropped.setdefault(reason, Amount()).add(seconds)
@@ -185,6 +206,7 @@ def build_cutset(
                 write_cut(_cut(segment, recording))
     write_rows(outputs["recordings"], (row for row in recordings.values() if row["id"] in used))
     ledger.unused_recordings = len(recordings) - len(used)
+    ledger.histogram.sort()
     if not ledger.kept.utterances:
         raise UserError(f"{ledger.corpus}/{ledger.split}: no utterance is left ({ledger})")
 
@@ -226,7 +248,7 @@ def _segment(
             f"recording {recording['id']} has {len(channels)} channels: split it into files of one channel each"
             " before it is used here"
         )
-    ledger.kept.add(duration)
+    ledger.keep(duration)
     return supervision | {"text": text, "language": language, "duration": duration}
 
 

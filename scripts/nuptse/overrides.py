@@ -17,6 +17,8 @@ DATA_FILES = {
     "nemo_json": "data/manifests/{corpus}_nemo_{split}.json",
     "tarred": "data/shards/{corpus}_{split}/ledger.json",
 }
+# What a cut of a mix tells about the corpus that it came from; a tag in the words of NeMo's `input_cfg`.
+SOURCE_TAG = "source"
 # Text that YAML reads as text without quotes.
 PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
 # Shards cannot be validated on: the loader repeats them without end.
@@ -36,6 +38,7 @@ def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int
         num_shards: tar shards of each corpus.
     """
     train_ds, trainer, optim = settings["train_ds"], settings["trainer"], settings["optim"]
+    in_workers = settings["layout"] == "tarred" and train_ds["num_workers"] > 0
     if settings["layout"] == "tarred" and trainer["limit_train_batches"] is None:
         # Shards are repeated without end, and NeMo wants a length of such a stream: one epoch that is the whole run.
         batches = trainer["max_steps"] * trainer["accumulate_grad_batches"]
@@ -50,8 +53,10 @@ def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int
                 "use_bucketing": train_ds["num_buckets"] > 1,
                 "shuffle": True,
                 "seed": settings["seed"],
-                # The default "trng" gives another order each time; an integer the same batches to every worker.
-                "shard_seed": "randomized",
+                # The default "trng" gives another order each time. Workers that read shards need "randomized": a number
+                # gives all of them the same batches. Elsewhere that word means Python's random state at that moment,
+                # which a resumed run does not share.
+                "shard_seed": "randomized" if in_workers else settings["seed"],
                 # The producer thread makes runs differ and can keep the process from ending.
                 "concurrent_bucketing": False,
             },
@@ -84,11 +89,13 @@ def _train_data(layout: str, entries: Sequence[Mapping[str, Any]], num_shards: M
     sources = [_source(layout, entry, num_shards) for entry in entries]
     if len(sources) == 1:
         return {key: value for key, value in sources[0].items() if key != "type"}
-    weighted = [
-        source | ({"weight": entry["weight"]} if "weight" in entry else {})
+    tagged = [
+        source
+        | ({"weight": entry["weight"]} if "weight" in entry else {})
+        | {"tags": {SOURCE_TAG: "{corpus}/{split}".format(**entry)}}
         for source, entry in zip(sources, entries, strict=True)
     ]
-    return {"input_cfg": weighted}
+    return {"input_cfg": tagged}
 
 
 def _source(layout: str, entry: Mapping[str, Any], num_shards: Mapping[str, int]) -> dict[str, Any]:

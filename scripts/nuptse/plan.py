@@ -7,6 +7,7 @@ anything: only what Snakemake cannot see by itself is looked at, the files of co
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -35,14 +36,18 @@ class Plan:
         config: the configuration as Snakemake merged it.
         schema: content of config/schema.yaml.
         root: folder of the Snakefile.
+        cores: that Snakemake may use on this machine; None where a cluster decides.
 
     Raises:
         UserError: the configuration cannot be used; one sentence per mistake.
     """
 
-    def __init__(self, config: Mapping[str, Any], schema: Mapping[str, Any], root: Path) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], schema: Mapping[str, Any], root: Path, *, cores: int | None = None
+    ) -> None:
         self.config: Config = load_config(config, schema)
         self.root = root
+        self.cores = cores
         self.corpora: Config = self.config["corpora"]
         self.models: Config = self.config["models"]
         for name, corpus in self.corpora.items():
@@ -181,6 +186,18 @@ class Plan:
 
     # --- experiments ---
 
+    @cached_property
+    def threads(self) -> int:
+        """Threads of a job that runs a model, at most 8: so many that the jobs side by side share the cores.
+
+        As many run at once as there are GPUs here, or up to four on the CPU, where two trainings of one thread each
+        are faster than one after the other with two.
+        """
+        if not self.cores:
+            return 8
+        jobs = visible_gpus() or min(4, len(self.experiments))
+        return min(8, max(1, self.cores // jobs))
+
     def base_model(self, experiment: str) -> str:
         return f"data/models/{self.experiments[experiment]['model']}.nemo"
 
@@ -207,6 +224,10 @@ class Plan:
     def overrides(self, experiment: str) -> list[str]:
         shards = {name: corpus["num_shards"] for name, corpus in self.corpora.items()}
         return finetune_overrides(self.experiments[experiment], shards)
+
+    def checkpoint_arguments(self, experiment: str) -> list[str]:
+        settings = self.experiments[experiment]["checkpoint"]
+        return [f"--{key.replace('_', '-')}={value}" for key, value in settings.items() if value is not None]
 
     # --- evaluation: a recogniser is an experiment, or a base model before any fine-tune ---
     # Sorted: overlays change the order of experiments, and an order that is part of a param would rerun the rule.
@@ -254,7 +275,11 @@ class Plan:
         bases = [f"{name}={settings['model']}" for name, settings in sorted(self.experiments.items())]
         alike: dict[str, list[str]] = {}
         for name, settings in sorted(self.experiments.items()):
-            same = {key: value for key, value in settings.items() if key not in ("layout", "validation", "test")}
+            same = {
+                key: value
+                for key, value in settings.items()
+                if key not in ("layout", "validation", "test", "checkpoint")
+            }
             same["trainer"] = settings["trainer"] | {"limit_train_batches": None}
             alike.setdefault(_json(same), []).append(name)
         groups = [",".join(names) for names in alike.values() if len(names) > 1]
@@ -271,6 +296,13 @@ class Plan:
 
     def page_settings(self) -> str:
         return _json(page_settings(self.config, self.experiments, {corpus for corpus, _ in self.used_splits}))
+
+
+def visible_gpus() -> int:
+    """Return how many NVIDIA GPUs a job on this machine may use, without importing torch."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def _checks(source: Mapping[str, Any]) -> list[str]:

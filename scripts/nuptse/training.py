@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import os
+import resource
 import shutil
+import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,19 +20,30 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lhotse import CutSet
+from lhotse.dataset.iterable_dataset import IterableDatasetWrapper
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nuptse.errors import UserError, sha256_of, write_atomically
+from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.models import restore_model, save_nemo, spec_augment_config
+from nuptse.overrides import SOURCE_TAG
 from nuptse.preflight import check_data
+from nuptse.resuming import Checkpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, versions
 
 # Batches in a row without a finite loss before a run is given up; a single one may be a bad utterance.
 LOST_AFTER = 10
+# Seconds between two lines on the terminal, where others write too; the log gets them all.
+TERMINAL_S = 5
+# What a history takes from one process of a run to the next.
+REMEMBERED = (
+    *("train", "validation", "audio_seconds", "utterances", "best_step", "best_wer"),
+    *("setup_seconds", "training_seconds"),
+)
 
 
 class Interrupted(Exception):
@@ -48,6 +63,7 @@ class Job:
         output_dir: ``results/<experiment>``.
         options: ``key=value`` as of ``overrides.finetune_overrides``.
         threads: CPU threads.
+        every_n_steps, every_minutes: how often the state is saved, to go on from after a break; None for never.
     """
 
     experiment: str
@@ -58,6 +74,8 @@ class Job:
     output_dir: Path
     options: Sequence[str]
     threads: int
+    every_n_steps: int | None = None
+    every_minutes: float | None = None
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -74,7 +92,7 @@ def finetune(job: Job) -> dict[str, Any]:
     """Train to the last step, publish the best model and the report; return the report.
 
     Everything that is unfinished lies in ``output_dir/training`` and gets its final name at the end, ``train.json``
-    last.
+    last. A run that was interrupted goes on from its newest checkpoint there.
 
     Raises:
         UserError: the data has no place in this model.
@@ -83,34 +101,38 @@ def finetune(job: Job) -> dict[str, Any]:
     started = time.monotonic()
     config = resolve_options(job)
     torch.set_num_threads(job.threads)
-    work = job.output_dir / "training"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    run = RunFolder(job.output_dir / "training", identity(job))
     with gpu(config.trainer.accelerator) as accelerator:
         pl.seed_everything(config.seed, workers=True, verbose=False)
-        history = History(config.trainer.log_every_n_steps, _names(config))
-        best = ModelCheckpoint(
-            work, "best", monitor="val_wer", mode="min", save_last=True, enable_version_counter=False
-        )
+        found = run.resume()
+        checkpoint, position = found or (None, Position())
+        sources = [source["name"] for source in job.plan["sources"]]
+        history = History(config.trainer.log_every_n_steps, _names(config), sources, job.experiment, started)
+        checkpoints = Checkpoints(run, history, job.every_n_steps, job.every_minutes, config.seed, position)
         trainer = pl.Trainer(
             **OmegaConf.to_container(config.trainer) | accelerator,
-            callbacks=[history, best],
-            logger=TensorBoardLogger(work, name="", version="tensorboard"),
+            callbacks=[history, checkpoints],
+            logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
+            enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         model = restore_model(job.base, map_location="cpu", trainer=trainer)
-        print(f"{job.experiment}: {hardware(trainer)}", flush=True)
-        names = [source["name"] for source in job.plan["sources"]] + _names(config)
-        for name, data in zip(names, [*job.train, *job.validation], strict=True):
-            print(check_data(name, data, model.tokenizer), flush=True)
+        say(f"{job.experiment}: {hardware(trainer)}")
+        for name, data in zip(sources + _names(config), [*job.train, *job.validation], strict=True):
+            say(check_data(name, data, model.tokenizer))
         set_up(model, config)
-        trainer.fit(model)
+        history.see_cuts(model)
+        if found:
+            announce(f"{job.experiment}: going on from {checkpoint}")
+        model._train_dl = begin_after(model._train_dl, position)
+        trainer.fit(model, ckpt_path=checkpoint)
         steps, wanted = trainer.global_step, config.trainer.max_steps
         if steps < wanted:
             raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
-        history.validate_last_step(trainer, model, best)
-        publish(job, config, model)
+        if not history.validation or history.validation[-1]["step"] < steps:
+            trainer.validate(model, verbose=False)  # where the interval does not end with the run
+        publish(job, config, model, run, history)
     report = {
         "experiment": job.experiment,
         "global_step": steps,
@@ -118,6 +140,10 @@ def finetune(job: Job) -> dict[str, Any]:
         "best": {"step": history.best_step, "val_wer": history.best_wer},
         "audio_seconds": round(history.audio_seconds, 3),
         "utterances": history.utterances,
+        "setup_seconds": round(history.setup_seconds, 1),
+        "training_seconds": round(history.training_seconds, 1),
+        "memory": peak_memory(),
+        "resumed": run.ledger["resumed"],
         "train": history.train,
         "validation": history.validation,
         "sources": job.plan["sources"],
@@ -132,7 +158,18 @@ def finetune(job: Job) -> dict[str, Any]:
     }
     with write_atomically(job.output_dir / "train.json") as partial:
         partial.write_text(json.dumps(report, indent=1) + "\n")
+    shutil.rmtree(run.folder)
     return report
+
+
+def identity(job: Job) -> dict[str, str]:
+    """Return what makes an interrupted run the same run: only then its checkpoints are of use."""
+    return {
+        "options": json.dumps(job.options),
+        "data": fingerprint([*job.train, *job.validation, job.bins]),
+        "base model": sha256_of(job.base),
+        "versions": json.dumps(versions()),
+    }
 
 
 def resolve_options(job: Job) -> DictConfig:
@@ -183,24 +220,56 @@ class History(Callback):
     Attributes:
         interval: steps between two lines.
         names: the validation sets, ``<corpus>_<split>``, the first of which chooses the best step.
-        train: loss, learning rate and audio (s) of each step.
+        sources: the corpora that are trained on, ``<corpus>/<split>``, in the order of ``train_ds.input_cfg``.
+        experiment: its name, for the lines.
+        started: ``time.monotonic()`` when the run began.
+        train: loss, learning rate and amounts of audio of each batch.
         validation: val_wer of every set at each validation.
         audio_seconds: audio seen in training, padding not counted.
+        setup_seconds: until the first batch.
+        training_seconds: from the first batch to the last, validations not counted.
     """
 
     interval: int
     names: list[str]
-    train: list[dict[str, float]] = field(default_factory=list)
+    sources: list[str]
+    experiment: str
+    started: float
+    train: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
     audio_seconds: float = 0.0
     utterances: int = 0
     best_step: int | None = None
     best_wer: float = math.inf
-    _started: float = field(default_factory=time.monotonic)
+    setup_seconds: float = 0.0
+    training_seconds: float = 0.0
+    _ticking: float | None = None
     _lr: float = 0.0
+    _by_source: dict[str, int] = field(default_factory=dict)
     _printed: int = 0
+    _announced: float = -math.inf
+
+    def see_cuts(self, model: ASRModel) -> None:
+        """Have the training data loader say which cuts are in a batch: only they tell the corpus."""
+        loaded = model._train_dl.dataset
+        dataset = loaded.dataset if isinstance(loaded, IterableDatasetWrapper) else loaded
+        dataset.return_cuts = True
+
+        def take_cuts(batch: tuple[Any, ...], dataloader_idx: int) -> tuple[Any, ...]:
+            if not isinstance(batch[-1], CutSet):  # validation
+                return batch
+            *tensors, cuts = batch
+            counts = Counter(cut.custom[SOURCE_TAG] if len(self.sources) > 1 else self.sources[0] for cut in cuts)
+            self._by_source = {name: counts[name] for name in self.sources}
+            return tuple(tensors)
+
+        model.on_before_batch_transfer = take_cuts
 
     def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._ticking is None:
+            self._ticking = time.monotonic()
+        if not self.train:
+            self.setup_seconds = self._ticking - self.started
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]  # afterwards it is already that of the next step
 
     def on_train_batch_end(
@@ -217,19 +286,32 @@ class History(Callback):
             "lr": self._lr,
             "audio_seconds": round(seconds, 3),
             "utterances": len(lengths),
+            "longest_s": round(audio.shape[1] / model.cfg.sample_rate, 3),
             "padding": round(1 - float(lengths.sum()) / audio.numel(), 6),
+            "by_source": self._by_source,
         }
         self.train.append(row)
         self._stop_if_lost()
         if step > self._printed and (step % self.interval == 0 or step == steps):
             self._printed = step
-            took = time.monotonic() - self._started
+            took = self._so_far()
             to_go = took / step * (steps - step)
-            print(
-                f"step {step}/{steps}  loss {row['loss']:.2f}  lr {row['lr']:.2e}"
-                f"  {self.audio_seconds / 3600:.3f} h of audio  {took:.0f} s, {to_go:.0f} s to go",
-                flush=True,
+            now = time.monotonic()
+            shown = now - self._announced >= TERMINAL_S or step == steps
+            self._announced = now if shown else self._announced
+            (announce if shown else say)(
+                f"{self.experiment}: step {step}/{steps}  loss {row['loss']:.2f}  lr {row['lr']:.2e}"
+                f"  {self.audio_seconds / 3600:.3f} h of audio  {took:.0f} s, {to_go:.0f} s to go"
             )
+
+    def _pause(self) -> None:
+        self.training_seconds, self._ticking = self._so_far(), None
+
+    def _so_far(self) -> float:
+        return self.training_seconds + (time.monotonic() - self._ticking if self._ticking is not None else 0)
+
+    def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self._pause()
 
     def _stop_if_lost(self) -> None:
         """A loss that stays NaN or infinite does not come back, however many GPU hours follow."""
@@ -240,43 +322,62 @@ class History(Callback):
                 " `optim.lr`, set `trainer.gradient_clip_val` (1.0, say), or train with precision 32-true"
             )
 
+    def on_validation_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self._pause()
+
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self._ticking = time.monotonic()
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         keys = ["val_wer"] if len(self.names) == 1 else [f"{prefix}val_wer" for prefix in model._validation_names]
         scores = {name: round(metrics[key], 6) for name, key in zip(self.names, keys, strict=True)}
+        # A run that goes on from a step at which it had validated does so again.
+        self.validation = [row for row in self.validation if row["step"] < trainer.global_step]
         self.validation.append({"step": trainer.global_step, "val_wer": scores})
         first = scores[self.names[0]]
         if first < self.best_wer:
             self.best_wer, self.best_step = first, trainer.global_step
         text = ", ".join(f"{name} {wer:.2%}" for name, wer in scores.items())
-        print(f"step {trainer.global_step}/{trainer.max_steps}  val_wer: {text}", flush=True)
+        announce(f"{self.experiment}: step {trainer.global_step}/{trainer.max_steps}  val_wer {text}")
 
-    def validate_last_step(self, trainer: pl.Trainer, model: ASRModel, best: ModelCheckpoint) -> None:
-        """Validate after the last step too, where the interval does not end with the run."""
-        if not self.validation or self.validation[-1]["step"] < trainer.global_step:
-            before = self.best_wer
-            trainer.validate(model, verbose=False)
-            folder = Path(best.dirpath)  # type: ignore[arg-type]  # never None: finetune() gave it
-            trainer.save_checkpoint(folder / "last.ckpt")
-            if self.best_wer < before:
-                trainer.save_checkpoint(folder / "best.ckpt")
+    def forget_best(self) -> None:
+        self.best_step, self.best_wer = None, math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in REMEMBERED}
+        return copy.deepcopy(state | {"training_seconds": self._so_far()})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name in REMEMBERED:
+            setattr(self, name, state_dict[name])
+        self._printed = self.train[-1]["step"] if self.train else 0
 
 
-def publish(job: Job, config: DictConfig, model: ASRModel) -> None:
-    """Give the results of a complete run their final names."""
-    work, checkpoints = job.output_dir / "training", job.model.parent
-    checkpoints.mkdir(exist_ok=True)
-    # Only ever a checkpoint that this very process wrote: unpickling runs code.
-    state = torch.load(work / "best.ckpt", map_location="cpu", weights_only=False)["state_dict"]
+def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, history: History) -> None:
+    """Give the results of a complete run their final names; until the report is written, the run keeps its own."""
+    final = job.model.parent
+    final.mkdir(exist_ok=True)
+    best, last = run.checkpoint("best", history.best_step), run.checkpoint("last", history.train[-1]["step"])
+    if best is None or last is None:
+        shutil.rmtree(run.folder)
+        raise UserError(f"{run.folder}: the checkpoints of the finished run were damaged or deleted: train it again")
+    # Only ever a checkpoint whose checksum this run wrote down: unpickling runs code.
+    state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
     model.cpu().load_state_dict(state)
     save_nemo(model, job.model)
-    for name in ("best.ckpt", "last.ckpt"):
-        os.replace(work / name, checkpoints / name)
+    for path, name in ((best, "best.ckpt"), (last, "last.ckpt")):
+        with write_atomically(final / name) as partial:
+            shutil.copy2(path, partial)
     shutil.rmtree(job.output_dir / "tensorboard", ignore_errors=True)
-    os.replace(work / "tensorboard", job.output_dir / "tensorboard")
+    shutil.copytree(run.folder / "tensorboard", job.output_dir / "tensorboard")
     with write_atomically(job.output_dir / "config.yaml") as partial:
         partial.write_text(OmegaConf.to_yaml(config))
-    shutil.rmtree(work)
+
+
+def peak_memory() -> dict[str, int | None]:
+    """Return the most memory that this process held so far, in bytes; of the GPU what torch took there."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    gpu_bytes = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None
+    return {"rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "gpu_bytes": gpu_bytes}
 
 
 def hardware(trainer: pl.Trainer) -> dict[str, Any]:

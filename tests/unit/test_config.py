@@ -62,6 +62,7 @@ def test_the_tutorial_overlay_has_what_the_tutorial_uses():
     assert mix["train_ds"]["num_buckets"] == 30
     assert mix["train_ds"]["quadratic_duration"] == 15
     assert mix["train_ds"]["batch_size"] is None
+    assert mix["train_ds"]["perturb_speed"] is False
     assert mix["validation_ds"]["batch_size"] == 64
     assert mix["trainer"]["max_steps"] == 100
     assert mix["trainer"]["val_check_interval"] == 50
@@ -100,7 +101,7 @@ MISTAKES = {
     "unknown model": ("defaults.model", "tiny", "`defaults.model` is 'tiny', which `models` lacks"),
     "weight of 0": (f"{EXPERIMENT}.train", [{"corpus": "quickstart", "weight": 0}, {"corpus": "quickstart_yesno", "weight": 1}], "weight` is 0: a weight must be above 0"),
     "some weights missing": (f"{EXPERIMENT}.train", [{"corpus": "quickstart", "weight": 1}, {"corpus": "quickstart_yesno"}], "gives a weight to some corpora and not to others"),
-    "warm-up as long as the run": ("defaults.optim.sched.warmup_steps", 100, "`defaults.optim.sched.warmup_steps` is 100, but `trainer.max_steps` is 100"),
+    "warm-up as long as the run": ("defaults.optim.sched.warmup_steps", 200, "`defaults.optim.sched.warmup_steps` is 200, but `trainer.max_steps` is 200"),
     "never validates": (f"{EXPERIMENT}.trainer", {"max_steps": 20}, "`defaults.trainer.val_check_interval` is 50 batches, more than the whole run of 20 steps"),
     "nothing between the durations": ("defaults.train_ds", {"min_duration": 5, "max_duration": 4}, "min_duration` is 5 s, not below max_duration, 4 s"),
     "batch below the longest cut": ("defaults.train_ds", {"batch_duration": 50, "max_duration": 60}, "batch_duration` is 50 s, below max_duration, 60 s"),
@@ -166,7 +167,7 @@ def test_defaults_fill_what_is_absent():
     config = load_config(read(), SCHEMA)
     assert config["corpora"]["quickstart_yesno"]["recipe_options"] == {}
     settings = resolve_experiment(config, "finetune_from_cutset", SCHEMA)
-    assert settings["train_ds"]["perturb_speed"] is False
+    assert settings["train_ds"]["max_duration"] is None
     assert settings["overrides"] == []
     assert settings["train"] == [{"corpus": "quickstart", "split": "train"}]
 

@@ -10,7 +10,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from nuptse.errors import UserError
 from nuptse.jsonl import read_rows, write_rows
-from nuptse.manifests import Ledger, build_cutset, flatten_parts, nemo_rows, prepare_recipe
+from nuptse.manifests import Histogram, Ledger, build_cutset, flatten_parts, nemo_rows, prepare_recipe
 
 
 def recording(name, duration=10.0, channels=(0,), rate=16000):
@@ -95,6 +95,7 @@ def test_what_is_left_out_is_accounted_for(build):
     }
     assert ledger.dropped["no transcript"].seconds == 3
     assert ledger.trimmed.utterances == 1
+    assert sum(ledger.histogram.counts.values()) == 2
     assert ledger.trimmed.seconds == pytest.approx(0.05)
 
 
@@ -228,3 +229,11 @@ def test_commands_chain(librispeech, capsys):
     assert row["text"] == "hello"
     assert row["sampling_rate"] == 16000
     assert "m.json: in and out: 1 utterances, 0.000 h; dropped: 0" in capsys.readouterr().out
+
+
+def test_the_histogram_puts_every_duration_between_the_edges_of_its_bin():
+    histogram = Histogram()
+    for seconds in (0.3, 0.05, 0.3999999, 12.0, 0.7):
+        histogram.add(seconds)
+    histogram.sort()
+    assert list(histogram.counts.items()) == [(0, 1), (3, 2), (7, 1), (120, 1)]

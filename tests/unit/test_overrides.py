@@ -64,11 +64,11 @@ def test_the_first_key_of_validation_that_is_a_path_is_the_data():
 
 def test_steps_end_the_run_and_the_schedule_knows_them():
     tree = options("finetune_from_cutset")
-    assert tree.trainer.max_steps == tree.model.optim.sched.max_steps == 100
-    assert tree.model.optim.sched.warmup_steps == 10
+    assert tree.trainer.max_steps == tree.model.optim.sched.max_steps == 200
+    assert tree.model.optim.sched.warmup_steps == 20
     assert tree.trainer.max_epochs == -1
     assert tree.trainer.check_val_every_n_epoch is None
-    assert tree.model.train_ds.shard_seed == "randomized"
+    assert tree.model.train_ds.shard_seed == 0
     assert tree.model.train_ds.concurrent_bucketing is False
 
 
@@ -76,7 +76,7 @@ def test_an_endless_stream_without_pseudo_epochs_is_one_epoch():
     """NeMo asks such a stream for its length unless it is told one."""
     settings = resolve_experiment(CONFIG, "finetune_from_nemo_tarred", SCHEMA)
     settings["trainer"] |= {"limit_train_batches": None, "accumulate_grad_batches": 3}
-    assert OmegaConf.from_dotlist(finetune_overrides(settings, SHARDS)).trainer.limit_train_batches == 300
+    assert OmegaConf.from_dotlist(finetune_overrides(settings, SHARDS)).trainer.limit_train_batches == 600
     assert options("finetune_from_cutset").trainer.limit_train_batches is None
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from nuptse.errors import UserError
-from nuptse.plan import Plan, any_of
+from nuptse.plan import Plan, any_of, visible_gpus
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
@@ -103,3 +103,28 @@ def test_the_page_is_told_the_rules_of_this_configuration():
         *("download_archive", "extract_archives", "prepare_manifests", "build_cutset", "download_model"),
         *("estimate_duration_bins", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "threads"),
+    [
+        (None, 0, 8),  # on a cluster: what the profile does not say
+        (1, 0, 1),
+        (2, 0, 1),  # two trainings side by side
+        (8, 0, 2),  # all four of the quickstart
+        (64, 0, 8),
+        (2, 1, 2),  # one GPU, one training
+        (16, 1, 8),
+        (16, 4, 4),
+        (2, 4, 1),
+    ],
+)
+def test_jobs_with_a_model_share_the_cores(monkeypatch, cores, gpus, threads):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
+    assert Plan(config(), SCHEMA, ROOT, cores=cores).threads == threads
+
+
+@pytest.mark.parametrize(("value", "count"), [("", 0), ("-1", 0), ("0", 1), ("1,3", 2), ("GPU-5a, GPU-7c", 2)])
+def test_gpus_that_the_environment_names(monkeypatch, value, count):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert visible_gpus() == count

@@ -139,6 +139,10 @@ class Trainer(SimpleNamespace):
         )
 
 
+def history_of(training, interval):
+    return training.History(interval, ["c_dev"], ["c/train"], "x", training.time.monotonic())
+
+
 def feed(training, history, trainer, loss):
     torch = training.torch
     model = SimpleNamespace(cfg=SimpleNamespace(sample_rate=16000))
@@ -148,7 +152,7 @@ def feed(training, history, trainer, loss):
 
 
 def test_the_history_counts_audio_and_padding(training, capsys):
-    history, trainer = training.History(2, ["c_dev"]), Trainer()
+    history, trainer = history_of(training, 2), Trainer()
     for step in (1, 2, 3, 4):
         trainer.global_step = step
         feed(training, history, trainer, 1.0)
@@ -160,24 +164,26 @@ def test_the_history_counts_audio_and_padding(training, capsys):
         "lr": 0.1,
         "audio_seconds": 1.5,
         "utterances": 2,
+        "longest_s": 1.0,
         "padding": 0.25,
+        "by_source": {},
     }
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["2/4", "4/4"]
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["2/4", "4/4"]
 
 
 def test_accumulated_batches_are_one_step(training, capsys):
-    history, trainer = training.History(1, ["c_dev"]), Trainer(accumulate_grad_batches=2)
+    history, trainer = history_of(training, 1), Trainer(accumulate_grad_batches=2)
     for step in (0, 1, 1, 2):  # global_step after each batch
         trainer.global_step = step
         feed(training, history, trainer, 0.5)
     assert [row["loss"] for row in history.train] == [1.0] * 4, "not divided by the accumulated batches"
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["1/4", "2/4"]
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["1/4", "2/4"]
 
 
 def test_a_loss_that_stays_nan_ends_the_run(training):
     from nuptse.errors import UserError
 
-    history, trainer = training.History(100, ["c_dev"]), Trainer(max_steps=100)
+    history, trainer = history_of(training, 100), Trainer(max_steps=100)
     with pytest.raises(UserError, match="the loss has been nan for 10 batches up to step 12: lower `optim.lr`"):
         for step in range(1, 100):
             trainer.global_step = step

@@ -64,9 +64,15 @@ class Checkout:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def make_checkout(tmp_path_factory):
+    """Make fresh checkouts that outlive a test."""
+    return lambda name: Checkout(tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(scope="session")
+def finished(make_checkout):
     """A checkout in which everything was made once, two steps of each fine-tune."""
-    checkout = Checkout(tmp_path_factory.mktemp("finished"))
+    checkout = make_checkout("finished")
     checkout.snakemake("--configfile", "config/test.yaml")
     return checkout
 

@@ -202,13 +202,16 @@ def test_transcripts_that_the_model_does_not_know_stop_before_training(finished)
 
 STEPS = {
     "experiments": {"killed": {"layout": "tarred"}},
-    "defaults": {"trainer": {"max_steps": 8, "val_check_interval": 4, "log_every_n_steps": 1}},
+    "defaults": {
+        "trainer": {"max_steps": 8, "val_check_interval": 4, "log_every_n_steps": 1},
+        "checkpoint": {"every_n_steps": 2},
+    },
 }
 KILLED = "results/killed/train.json"
 
 
 def start_and_signal(checkout, overlay, number):
-    """Start the training, send its process a signal after the third step, and wait for Snakemake to end."""
+    """Start the training, send its process a signal after a step, and wait for Snakemake to end."""
     log = checkout.folder / "logs/finetune_model/killed.log"
     log.unlink(missing_ok=True)
     process = subprocess.Popen(
@@ -220,8 +223,9 @@ def start_and_signal(checkout, overlay, number):
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not (log.exists() and "step 3/8" in log.read_text()):
-        assert time.monotonic() < deadline and process.poll() is None, "the training never reached its third step"
+    wanted = "step 3/8" if number == signal.SIGKILL else "step 5/8"
+    while not (log.exists() and wanted in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None, "the training never reached that step"
         time.sleep(0.05)
     subprocess.run(["pkill", f"-{number}", "-f", "scripts/finetune.py --experiment killed"], check=True)
     output, _ = process.communicate(timeout=120)
@@ -229,7 +233,7 @@ def start_and_signal(checkout, overlay, number):
 
 
 def test_a_killed_training_converges_to_the_same_model(finished):
-    """kill -9 and SIGTERM in the middle: never called done; run again, the model is that of an undisturbed run."""
+    """kill -9 and SIGTERM in the middle: never called done; it goes on, and the model is that of an undisturbed run."""
     overlay = finished.overlay(STEPS)
     for number in (signal.SIGKILL, signal.SIGTERM):
         code, output = start_and_signal(finished, overlay, number.value)
@@ -243,6 +247,9 @@ def test_a_killed_training_converges_to_the_same_model(finished):
     assert interrupted["global_step"] == undisturbed["global_step"] == 8
     assert interrupted["train"] == undisturbed["train"]
     assert interrupted["model_sha256"] == undisturbed["model_sha256"]
+    first, second = interrupted["resumed"]
+    assert 2 <= first <= second, "after kill -9 from the last checkpoint, after SIGTERM from where it stood"
+    assert undisturbed["resumed"] == []
 
 
 # --- real speech -------------------------------------------------------------------------------------------------

@@ -1,0 +1,250 @@
+"""Trainings that go on where they were killed: checkpoints that are whole, batches neither repeated nor skipped."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lhotse.dataset.iterable_dataset import IterableDatasetWrapper
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from nuptse.errors import flush_to_disk, say, sha256_of, write_atomically
+
+LEDGER = "ledger.json"
+# Checkpoints of a kind: the newest, and the one before in case the disk lost part of it.
+KEPT = 2
+
+
+@dataclass
+class Position:
+    """Batches that were trained on: in all, and in the running epoch of data that ends."""
+
+    in_all: int = 0
+    in_epoch: int = 0
+
+
+class RunFolder:
+    """What an unfinished training has so far, and the only checkpoints that are ever unpickled: its own.
+
+    ``ledger.json`` holds ``identity`` (what makes the run this run), ``resumed`` (the steps that it went on from) and
+    the checkpoints, ``last`` (to go on from) and ``best`` (to publish), oldest first: each with ``name``, ``step``,
+    ``bytes``, ``sha256`` and ``position``.
+
+    Args:
+        folder: is made anew unless it belongs to a run of the same identity.
+        identity: texts by name; a change of one of them starts anew, and its name is said.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.ledger: dict[str, Any] = {"identity": dict(identity), "resumed": [], "last": [], "best": []}
+        found = self._read()
+        if found and found["identity"] == self.ledger["identity"]:
+            self.ledger = found
+            return
+        if found:
+            differ = [name for name in identity if found["identity"].get(name) != identity[name]]
+            say(f"{folder}: the unfinished run there is of other {', '.join(differ)}; starting anew")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._write()
+
+    def resume(self) -> tuple[Path, Position] | None:
+        """Return the newest checkpoint that is whole and where its data stood; None to start at the first step."""
+        entries = self.ledger["last"]
+        while entries and not self._is_whole(entries[-1]):
+            entry = entries.pop()
+            say(f"{self.folder / entry['name']} is damaged or gone; taking an older checkpoint")
+        if not entries:
+            return None
+        self.ledger["resumed"].append(entries[-1]["step"])
+        self._write()
+        return self.folder / entries[-1]["name"], Position(**entries[-1]["position"])
+
+    def save(self, trainer: pl.Trainer, kind: Literal["last", "best"], position: Position) -> None:
+        """Save the whole state of the training; older checkpoints go once this one can be read."""
+        name = f"{kind}-{trainer.global_step:08}.ckpt"
+        path, partial = self.folder / name, self.folder / f".{name}"
+        trainer.save_checkpoint(partial)
+        flush_to_disk(partial)
+        torch.load(partial, map_location="cpu", weights_only=False, mmap=True)
+        size, digest = partial.stat().st_size, sha256_of(partial)
+        os.replace(partial, path)
+        entry = {
+            "name": name,
+            "step": trainer.global_step,
+            "bytes": size,
+            "sha256": digest,
+            "position": asdict(position),
+        }
+        entries = [old for old in self.ledger[kind] if old["name"] != name] + [entry]
+        gone, self.ledger[kind] = entries[:-KEPT], entries[-KEPT:]
+        self._write()
+        for old in gone:
+            (self.folder / old["name"]).unlink(missing_ok=True)
+
+    def checkpoint(self, kind: Literal["last", "best"], step: int | None) -> Path | None:
+        """Return the checkpoint of a step if it is there and whole."""
+        for entry in self.ledger[kind]:
+            if entry["step"] == step and self._is_whole(entry):
+                return self.folder / str(entry["name"])
+        return None
+
+    def _is_whole(self, entry: Mapping[str, Any]) -> bool:
+        path = self.folder / entry["name"]
+        return path.is_file() and path.stat().st_size == entry["bytes"] and sha256_of(path) == str(entry["sha256"])
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            return dict(json.loads((self.folder / LEDGER).read_text()))
+        except (OSError, ValueError):
+            return None
+
+    def _write(self) -> None:
+        with write_atomically(self.folder / LEDGER) as partial:
+            partial.write_text(json.dumps(self.ledger, indent=1) + "\n")
+
+
+class Checkpoints(Callback):
+    """Saves every so many steps or minutes, when the process is asked to end (SIGTERM), and at the last step.
+
+    It also seeds each batch by its number, so that a resumed run draws the same dropout as one without a break.
+
+    Args:
+        run: where to.
+        history: what knows the best step, by ``best_step``; it stands before this one among the callbacks.
+        every_n_steps: None for never.
+        every_minutes: None for never.
+        seed: of the run.
+        position: batches that earlier processes of this run have trained on.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        history: Any,
+        every_n_steps: int | None,
+        every_minutes: float | None,
+        seed: int,
+        position: Position,
+    ) -> None:
+        self.run, self.history, self.seed, self.position = run, history, seed, position
+        self.every_n_steps = every_n_steps
+        self.every_s = math.inf if every_minutes is None else 60 * every_minutes
+        self._saved, self._step = time.monotonic(), 0
+
+    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if self.run.checkpoint("best", self.history.best_step) is None:
+            self.history.forget_best()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if not trainer.fit_loop.restarting:
+            self.position.in_epoch = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed((self.seed * 1_000_003 + self.position.in_all) % 2**63)
+        self._step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.position.in_all += 1
+        self.position.in_epoch += 1
+        step, now = trainer.global_step, time.monotonic()
+        if step == self._step:
+            return  # gradients are being accumulated, and no checkpoint holds them
+        by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0
+        by_time = now - self._saved >= self.every_s
+        if by_steps or by_time or step >= trainer.max_steps or trainer.received_sigterm:
+            self.run.save(trainer, "last", self.position)
+            self._saved = now
+
+    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if self.history.best_step == trainer.global_step:
+            self.run.save(trainer, "best", self.position)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning calls the batch that was just processed incomplete, and would count it again.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for part in ("current", "total"):
+            progress[part]["completed"] = progress[part]["processed"]
+
+
+def begin_after(loader: DataLoader, position: Position) -> Iterable[Any]:
+    """Return a loader that begins with the batch after ``position``; none of the earlier ones is decoded.
+
+    The order of batches is the same in every run of a seed, so counting them is enough. Batches of data that ends are
+    planned in this process. Those of a stream come from its workers in turns, and the first worker of the new loader
+    takes the place of the one whose turn it is; a new epoch goes on with the stream.
+    """
+    options = {"batch_size": None, "num_workers": loader.num_workers, "pin_memory": loader.pin_memory}
+    dataset = loader.dataset
+    if not isinstance(dataset, IterableDatasetWrapper):
+        rest: Iterable[Any] = DataLoader(
+            dataset, sampler=_SkippingSampler(loader.sampler, position.in_epoch), **options
+        )
+        return rest
+    workers = max(1, loader.num_workers)
+
+    def initialise(worker: int) -> None:
+        turn = (worker + position.in_all) % workers
+        object.__setattr__(get_worker_info(), "id", turn)  # Lhotse's choice of buckets goes by it
+        loader.worker_init_fn(turn)
+
+    skipping = _SkippingStream(dataset, position.in_all, workers)
+    return _Endless(DataLoader(skipping, worker_init_fn=initialise, **options))
+
+
+class _Endless:
+    """A loader whose iterator outlives an epoch: a new one would throw away what the workers have read ahead."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+        self._batches: Iterator[Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._batches is None:
+            self._batches = iter(self.loader)
+        return self._batches
+
+
+class _SkippingSampler:
+    """A sampler without its first batches; those of later epochs are all there."""
+
+    def __init__(self, sampler: Any, skip: int) -> None:
+        self.sampler, self.skip = sampler, skip
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator, so that nothing is taken off for an iterator that a data loader makes and never asks.
+        skip, self.skip = self.skip, 0
+        yield from islice(self.sampler, skip, None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sampler":  # not yet there while a worker unpickles
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
+
+
+class _SkippingStream(IterableDataset):  # type: ignore[misc]
+    """A stream without the batches that this worker gave before the position; what they hold is read, not decoded."""
+
+    def __init__(self, stream: IterableDatasetWrapper, batches: int, workers: int) -> None:
+        self.stream, self.batches, self.workers = stream, batches, workers
+
+    def __iter__(self) -> Iterator[Any]:
+        turn = worker.id if (worker := get_worker_info()) else 0
+        batches: Iterator[Any] = iter(self.stream)
+        for _ in range(-(-(self.batches - turn) // self.workers)):  # how many of turn, turn + workers ... came before
+            next(self.stream._sampler_iter)
+        return batches

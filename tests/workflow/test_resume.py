@@ -1,0 +1,123 @@
+"""A training that dies and goes on gives the same batches, losses and model as one that was never disturbed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nuptse.plan import Plan
+
+pytestmark = pytest.mark.slow
+
+
+class Killed(BaseException):
+    """Stands for the death of the process right after a checkpoint: nothing else is written any more."""
+
+
+class Runs:
+    """Fine-tunes of 7 steps on the data of a finished run, in small epochs."""
+
+    def __init__(self, checkout, experiment, num_workers, folder, monkeypatch):
+        from nuptse.runtime import prepare_runtime
+
+        prepare_runtime()
+        from nuptse import training
+
+        self.training, self.folder, self.monkeypatch = training, folder, monkeypatch
+        config = yaml.safe_load((checkout.folder / "config/config.yaml").read_text())
+        settings = config["experiments"][experiment]
+        settings["train_ds"] = {"num_workers": num_workers, "batch_duration": 200, "quadratic_duration": None}
+        settings["trainer"] = {"max_steps": 7, "val_check_interval": 3, "log_every_n_steps": 1}
+        if settings["layout"] == "tarred":
+            settings["trainer"]["limit_train_batches"] = 4
+        schema = yaml.safe_load((checkout.folder / "config/schema.yaml").read_text())
+        monkeypatch.chdir(checkout.folder)
+        plan = Plan(config, schema, checkout.folder)
+        self.job = {
+            "experiment": "x",
+            "base": Path(plan.base_model(experiment)),
+            "bins": Path(f"results/{experiment}/duration_bins.json"),
+            "train": [Path(path) for path in plan.training_data(experiment)],
+            "validation": [Path(path) for path in plan.validation_data(experiment)],
+            "options": plan.overrides(experiment),
+            "threads": 1,
+            "every_n_steps": 1,
+        }
+
+    def run(self, name, until=None, **changes):
+        """Train to the end, or die after the checkpoint of step `until`; return the report."""
+        save = self.training.RunFolder.save
+
+        def save_and_die(run, trainer, kind, position):
+            save(run, trainer, kind, position)
+            if kind == "last" and trainer.global_step == until:
+                raise Killed
+
+        with self.monkeypatch.context() as patch:
+            patch.setattr(self.training.RunFolder, "save", save_and_die)
+            job = self.training.Job(**self.job | {"output_dir": self.folder / name} | changes)
+            if until is None:
+                return self.training.finetune(job)
+            with pytest.raises(Killed):
+                self.training.finetune(job)
+            return None
+
+
+@pytest.mark.parametrize(
+    ("experiment", "num_workers", "breaks"),
+    [
+        ("finetune_from_cutset", 0, [2, 5]),  # an epoch ends at step 4 or so
+        ("finetune_from_nemo_json", 2, [3]),
+        ("finetune_from_nemo_tarred", 2, [3, 5]),  # 3: the turn of the second worker; 4: a pseudo-epoch ends
+        ("finetune_from_nemo_multidataset", 0, [4]),
+    ],
+)
+def test_a_broken_run_equals_an_undisturbed_one(finished, tmp_path, monkeypatch, experiment, num_workers, breaks):
+    runs = Runs(finished, experiment, num_workers, tmp_path, monkeypatch)
+    undisturbed = runs.run("undisturbed")
+    for step in breaks:
+        runs.run("broken", until=step)
+    broken = runs.run("broken")
+    assert broken["resumed"] == breaks
+    assert undisturbed["resumed"] == []
+    assert broken["train"] == undisturbed["train"]
+    assert [row["step"] for row in broken["train"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert broken["validation"] == undisturbed["validation"]
+    assert [row["step"] for row in broken["validation"]] == [3, 6, 7]
+    assert broken["model_sha256"] == undisturbed["model_sha256"]
+    assert not (tmp_path / "broken/training").exists()
+
+
+def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, monkeypatch, capsys):
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    runs.run("broken", until=4)
+    newest = tmp_path / "broken/training/last-00000004.ckpt"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    assert {path.name for path in newest.parent.glob("last-*")} == {"last-00000003.ckpt", newest.name}
+    report = runs.run("broken")
+    assert report["resumed"] == [3]
+    assert f"{newest} is damaged or gone; taking an older checkpoint" in capsys.readouterr().out
+    assert [row["step"] for row in report["train"]] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_another_run_starts_anew_and_says_why(finished, tmp_path, monkeypatch, capsys):
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    runs.run("broken", until=2)
+    options = [option.replace("optim.lr=0.004", "optim.lr=0.002") for option in runs.job["options"]]
+    assert options != runs.job["options"]
+    report = runs.run("broken", options=options)
+    assert report["resumed"] == []
+    assert "the unfinished run there is of other options; starting anew" in capsys.readouterr().out
+
+
+def test_no_checkpoint_of_another_origin_is_loaded(finished, tmp_path, monkeypatch):
+    """Unpickling runs code: a file that the run did not write is never opened, whatever its name."""
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    runs.run("broken", until=2)
+    folder = tmp_path / "broken/training"
+    (folder / "last-00000006.ckpt").write_bytes(b"not a checkpoint")
+    (folder / "last-00000002.ckpt").write_bytes(b"not a checkpoint")
+    assert runs.run("broken")["resumed"] == [1]
+    ledger = json.loads((tmp_path / "broken/train.json").read_text())
+    assert ledger["global_step"] == 7
