@@ -7,6 +7,9 @@ min_version("9.27")
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+report: "rules/captions/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/manifests.smk"
@@ -18,12 +21,14 @@ include: "rules/evaluate.smk"
 include: "rules/model_cards.smk"
 include: "rules/transcripts.smk"
 include: "rules/quickstart.smk"
+include: "rules/report.smk"
 
 
 rule all:
-    """Everything: the fine-tuned model of every experiment with its card, and the word error rates of all."""
+    """Everything: the fine-tuned model of every experiment with its card, and the page that shows how well they hear."""
     default_target: True
     input:
         rules.finetune.input,
         rules.evaluate.input,
         rules.model_cards.input,
+        rules.report.input,

@@ -34,6 +34,11 @@ def ask_where(question):
     return lambda wildcards, output: answer(wildcards)
 
 
+def configfiles():
+    """Return the configuration files of the command line, as one would give them again."""
+    return [plan.path(file) for file in workflow.overwrite_configfiles]
+
+
 wildcard_constraints:
     corpus=any_of(plan.corpora),
     split=any_of(plan.splits),

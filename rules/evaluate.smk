@@ -62,8 +62,13 @@ rule summarize_wer:
         code=code("summarize_wer.py"),
         scores=plan.all_scores(),
     output:
-        table="results/wer.tsv",
-        comparisons="results/wer_comparisons.tsv",
+        table=report("results/wer.tsv", category="Tables", caption="captions/wer.rst", labels={"table": "error rates"}),
+        comparisons=report(
+            "results/wer_comparisons.tsv",
+            category="Tables",
+            caption="captions/wer_comparisons.rst",
+            labels={"table": "paired comparisons"},
+        ),
     log:
         "logs/summarize_wer/all.log",
     benchmark:

@@ -16,7 +16,12 @@ rule finetune_model:
         best="results/{experiment}/checkpoints/best.ckpt",
         last="results/{experiment}/checkpoints/last.ckpt",
         config="results/{experiment}/config.yaml",
-        report="results/{experiment}/train.json",
+        report=report(
+            "results/{experiment}/train.json",
+            category="Trainings",
+            caption="captions/train.rst",
+            labels={"experiment": "{experiment}"},
+        ),
     log:
         "logs/finetune_model/{experiment}.log",
     benchmark:

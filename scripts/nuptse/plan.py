@@ -20,6 +20,7 @@ from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
 from nuptse.folder_state import folder_state
 from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
+from nuptse.page_settings import page_settings
 from nuptse.shard_ledger import num_groups, repairs
 from nuptse.sources import source_files
 
@@ -350,6 +351,18 @@ class Plan:
             alike.setdefault(_json(same), []).append(name)
         groups = [",".join(names) for names in alike.values() if len(names) > 1]
         return ["--base", *bases, *(["--same-data", *groups] if groups else [])]
+
+    # --- the page of results ---
+
+    def of_each_experiment(self, file: str) -> list[str]:
+        """Return the file of this name of every experiment."""
+        return [f"results/{name}/{file}" for name in sorted(self.experiments)]
+
+    def ledgers(self) -> list[str]:
+        return [f"data/manifests/{corpus}_ledger_{split}.json" for corpus, split in sorted(self.used_splits)]
+
+    def page_settings(self) -> str:
+        return _json(page_settings(self.config, self.experiments, {corpus for corpus, _ in self.used_splits}))
 
 
 # Settings in which experiments may differ that are compared for their layout.

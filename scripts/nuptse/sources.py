@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
+
+TEMPLATES = "nuptse/templates"
 
 
 @cache
 def source_files(script: Path) -> tuple[Path, ...]:
     """Return ``script`` and every module of ours that it imports, directly or not; the script comes first.
 
-    Reads import statements, also those inside functions, and runs nothing.
+    Templates that a module names, and those that these include, come with it. Reads import statements, also those
+    inside functions, and runs nothing.
     """
     folder = script.parent
     found, waiting = {script: None}, [script]
     while waiting:
-        for name in _imported_modules(waiting.pop()):
-            module = folder.joinpath(*name.split(".")).with_suffix(".py")
-            if module.is_file() and module not in found:
-                found[module] = None
-                waiting.append(module)
+        path = waiting.pop()
+        templates = [folder / TEMPLATES / name for name in _named_templates(path)]
+        for file in [*_imported_modules(path, folder), *templates]:
+            if file.is_file() and file not in found:
+                found[file] = None
+                waiting.append(file)
     return tuple(found)
 
 
-def _imported_modules(path: Path) -> list[str]:
+def _imported_modules(path: Path, folder: Path) -> list[Path]:
+    if path.suffix != ".py":
+        return []
     names = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"), path)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return names
+    return [folder.joinpath(*name.split(".")).with_suffix(".py") for name in names]
+
+
+def _named_templates(path: Path) -> list[str]:
+    """Names in quotes that end as templates do: in a module, or in ``{% include "…" %}`` of another template."""
+    return re.findall(r'"([\w.]+\.(?:j2|css|js))"', path.read_text("utf-8"))

@@ -24,7 +24,7 @@ PAGES = [
 PAGES.append("resources/quickstart/README.md")
 MADE = ("data", "results", "transcripts", "logs", "benchmarks", ".venv", ".snakemake")
 # Options of Snakemake and Make that take one value, and those that take every word that follows.
-ONE_VALUE = {"--cores", "--directory", "--workflow-profile"}
+ONE_VALUE = {"--cores", "--directory", "--report", "--workflow-profile"}
 MANY_VALUES = {"--configfile", "--config", "--forcerun", "--rerun-triggers", "--set-resources", "-q"}
 
 

@@ -1,5 +1,6 @@
 """What the rules ask the configuration does not depend on the order in which files were merged."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,9 @@ def test_the_order_of_keys_changes_no_param():
             "quickstart_test",
             "quickstart_yesno_test",
         ]
-    for question in ("all_scores", "comparison_arguments"):
-        first, second = (getattr(plan, question)() for plan in plans)
+    for question in ("all_scores", "comparison_arguments", "of_each_experiment", "ledgers", "page_settings"):
+        arguments = ["train.json"] if question == "of_each_experiment" else []
+        first, second = (getattr(plan, question)(*arguments) for plan in plans)
         assert first == second
     for experiment in plans[0].experiments:
         for question in ("overrides", "bin_arguments", "evaluation_names", "training_data", "validation_data"):
@@ -90,6 +92,33 @@ def test_a_pinned_file_is_the_same_wherever_it_comes_from():
 def test_names_are_matched_literally():
     assert any_of(["a.b", "c"]) == r"a\.b|c"
     assert any_of([]) == "(?!)"
+
+
+def test_the_page_is_told_of_what_is_used_and_of_no_secret():
+    changed = config()
+    changed["corpora"]["mine"] = {
+        "recipe": "yesno",
+        "folder": ".",
+        "splits": {"train": "train"},
+        "language": "he",
+        "text": [],
+    }
+    archive = changed["corpora"]["quickstart"]["archives"]["dev-clean-2.tar.gz"]
+    archive["url"] = "https://me:secret@example.org/a.tar.gz?token=secret"
+    text = Plan(changed, SCHEMA, ROOT).page_settings()
+    assert "secret" not in text and "example.org" in text
+    assert set(json.loads(text)["corpora"]) == {"quickstart", "quickstart_yesno"}
+
+
+def test_the_page_is_told_the_rules_of_this_configuration():
+    changed = config()
+    for experiment in changed["experiments"].values():
+        experiment["layout"] = "cutset"
+    steps = json.loads(Plan(changed, SCHEMA, ROOT).page_settings())["steps"]
+    assert steps == [
+        *("download_archive", "extract_archives", "prepare_manifests", "build_cutset", "download_model"),
+        *("estimate_duration_bins", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
+    ]
 
 
 @pytest.mark.parametrize(

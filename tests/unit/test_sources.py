@@ -18,6 +18,21 @@ def test_imports_are_followed_also_inside_functions(tmp_path):
     assert [path.name for path in source_files(tmp_path / "x.py")] == ["x.py", "a.py", "b.py", "c.py"]
 
 
+def test_templates_come_with_the_module_that_names_them_and_with_what_they_include(tmp_path):
+    templates = tmp_path / "nuptse" / "templates"
+    templates.mkdir(parents=True)
+    (tmp_path / "x.py").write_text('PAGE = "page.html.j2"\nELSEWHERE = "missing.css"\n')
+    (templates / "page.html.j2").write_text('{% include "part.html.j2" %}')
+    (templates / "part.html.j2").write_text('{% from "page.html.j2" import x %}')
+    (templates / "other.css").write_text("")
+    assert [path.name for path in source_files(tmp_path / "x.py")] == ["x.py", "page.html.j2", "part.html.j2"]
+
+
+def test_the_page_depends_on_all_its_templates():
+    names = {path.name for path in source_files(SCRIPTS / "write_report.py")}
+    assert {path.name for path in (SCRIPTS / "nuptse" / "templates").glob("report*")} <= names
+
+
 def test_data_commands_do_not_depend_on_training():
     for script in ("build_cutset.py", "tar_shards.py", "estimate_duration_bins.py", "download.py"):
         names = {path.name for path in source_files(SCRIPTS / script)}
@@ -27,5 +42,6 @@ def test_data_commands_do_not_depend_on_training():
 
 def test_every_module_has_a_user():
     used = {path for script in SCRIPTS.glob("*.py") for path in source_files(script)}
-    parsed = {SCRIPTS / "nuptse" / f"{name}.py" for name in ("__init__", "plan", "config", "overrides", "sources")}
+    of_the_plan = ("__init__", "plan", "config", "overrides", "page_settings", "sources")
+    parsed = {SCRIPTS / "nuptse" / f"{name}.py" for name in of_the_plan}
     assert set((SCRIPTS / "nuptse").glob("*.py")) - used - parsed == set()

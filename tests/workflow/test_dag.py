@@ -1,10 +1,14 @@
 """What is planned: for a fresh checkout, for single targets, and after each kind of change."""
 
+import json
 import os
 import shutil
 from contextlib import contextmanager
 
 import pytest
+import yaml
+
+from nuptse.plan import Plan
 
 TEST = ("--configfile", "config/test.yaml")
 FOUR = ["cutset", "nemo_json", "nemo_tarred", "nemo_multidataset"]
@@ -15,11 +19,13 @@ def finetunes(*names):
 
 
 BASE = "quickstart_base"
+PAGE = {"write_report"}
+SUMMARY = {"summarize_wer"} | PAGE
 
 
 def judged(*recognisers):
-    """The jobs that judge a base model or an experiment in each of its splits, and the table of all."""
-    jobs = {"summarize_wer"}
+    """The jobs that judge a base model or an experiment in each of its splits, and the table and the page of all."""
+    jobs = set(SUMMARY)
     for name in recognisers:
         full = name if name == BASE else f"finetune_from_{name}"
         jobs.add(f"transcribe recogniser={full}")
@@ -70,8 +76,16 @@ def test_a_fresh_checkout_plans_everything(checkout):
     planned = checkout.scheduled(*TEST)
     assert planned > FROM_RAW
     assert shards("quickstart_yesno", 1) < planned
-    assert len(planned) == 55
+    assert len(planned) == 56
     assert not (checkout.folder / "data").exists(), "a dry run makes nothing"
+
+
+def test_the_page_knows_the_rules_that_lead_to_it(checkout):
+    schema, config = (
+        yaml.safe_load((checkout.folder / "config" / name).read_text()) for name in ("schema.yaml", "config.yaml")
+    )
+    steps = json.loads(Plan(config, schema, checkout.folder).page_settings())["steps"]
+    assert {job.split()[0] for job in checkout.scheduled(*TEST)} == {*steps, "write_report"}
 
 
 def test_one_experiment_needs_only_its_own_layout(checkout):
@@ -108,6 +122,7 @@ def test_targets_are_listed_with_what_they_do(checkout):
         "finetune",
         "evaluate",
         "model_cards",
+        "report",
         "transcripts",
     ):
         assert f"\n{target} (" in listed
@@ -148,7 +163,7 @@ def test_the_working_directory_may_be_elsewhere(checkout, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     planned = checkout.scheduled("--directory", elsewhere, *TEST)
-    assert len(planned) == 55
+    assert len(planned) == 56
 
 
 # --- the staleness table: after a full run, what each change makes stale -----------------------------------------
@@ -209,7 +224,7 @@ CONFIG_CHANGES = {
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
     "another mirror of pinned archives": ({"mirrors": {"quickstart": ["https://example.org"]}}, set()),
-    "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, {"summarize_wer"}),
+    "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, SUMMARY),
     "number of shards": (
         {"corpora": {"quickstart": {"num_shards": 4}}},
         (shards("quickstart", 1)) | trained("nemo_tarred", "nemo_multidataset"),
@@ -219,7 +234,8 @@ CONFIG_CHANGES = {
         {"experiments": {"again": {"layout": "cutset"}}},
         {"estimate_duration_bins experiment=again", "finetune_model experiment=again", "transcribe recogniser=again"}
         | {f"score_wer recogniser=again, corpus=quickstart, split={split}" for split in ("dev", "test")}
-        | {"summarize_wer", "write_model_card experiment=again"},
+        | SUMMARY
+        | {"write_model_card experiment=again"},
     ),
     "a corpus that nobody uses": ({"corpora": {"other": {"recipe": "yesno", "folder": ".", "splits": {"train": "train"}, "language": "he", "text": []}}}, set()),
 }  # fmt: skip
@@ -260,6 +276,13 @@ FILE_CHANGES = {
     "a module of the cards": ("scripts/nuptse/model_card.py", append("# why\n"), cards(*FOUR)),
     "a module of the training": ("scripts/nuptse/training.py", append("# why\n"), set()),
     "the launcher of the training": ("scripts/finetune.py", append("# why\n"), trained(*FOUR)),
+    "a module of the page": ("scripts/nuptse/page.py", append("# why\n"), PAGE),
+    "a template of the page": ("scripts/nuptse/templates/report_data.html.j2", append("<!-- why -->"), PAGE),
+    "the style of the page": ("scripts/nuptse/templates/report.css", append("/* why */"), PAGE),
+    "a module of the table and the page": ("scripts/nuptse/wer_table.py", append("# why\n"), SUMMARY),
+    "a caption": ("rules/captions/page.rst", append("More.\n"), set()),
+    "scores": ("results/scores/quickstart_base/quickstart_dev.json", append(" "), SUMMARY),
+    "an account of a training": ("results/finetune_from_cutset/train.json", append(" "), PAGE),
     "a shard index that only looks newer": ("data/shards/quickstart_train/ledger.json", os.utime, set()),
     "an archive that only looks newer": ("data/downloads/quickstart/train-clean-5.tar.gz", os.utime, set()),
     "cuts that only look newer": ("data/manifests/quickstart_cuts_train.jsonl.gz", os.utime, set()),
@@ -294,6 +317,9 @@ LOST_FILES = {
     ),
     "a checkpoint": ("results/finetune_from_cutset/checkpoints/best.ckpt", trained("cutset")),
     "a log": ("logs/finetune_model/finetune_from_cutset.log", set()),
+    "the page": ("results/report.html", PAGE),
+    "the figures": ("results/figures", PAGE),
+    "a benchmark": ("benchmarks/finetune_model/finetune_from_cutset.tsv", set()),
     "duration bins": ("results/finetune_from_cutset/duration_bins.json", set()),
 }
 

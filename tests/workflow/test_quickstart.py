@@ -58,5 +58,5 @@ def test_the_terminal_shows_the_progress_and_the_table(quickstart):
         assert f"{name}: step 50/200  val_wer" in output
     assert "s to go" in output
     assert "steps (100%) done" in output
-    assert "WARNING" not in output
+    assert "better than its base" not in output
     assert "quickstart/test: 48 utterances" in output

@@ -1,0 +1,55 @@
+"""What the page of results is told of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from nuptse.config import Config, model_source
+from nuptse.errors import redact
+
+MODEL_RULES = {"url": "download_model", "pretrained": "download_pretrained", "from_scratch": "build_model"}
+
+
+def page_settings(config: Config, experiments: Mapping[str, Config], used: Collection[str]) -> dict[str, Any]:
+    """Return the experiments, the corpora and models that they use, and the rules whose jobs lead to the error rates.
+
+    Args:
+        config: checked.
+        experiments: with their defaults filled in.
+        used: names of the corpora that an experiment or a tokenizer reads.
+    """
+    corpora = {name: _without_secrets(config["corpora"][name]) for name in used}
+    models = {settings["model"] for settings in experiments.values()}
+    return {
+        "experiments": experiments,
+        "corpora": corpora,
+        "models": {name: _address_redacted(config["models"][name]) for name in models},
+        "steps": steps(experiments, corpora, config["models"]),
+    }
+
+
+def steps(experiments: Mapping[str, Config], corpora: Mapping[str, Config], models: Mapping[str, Config]) -> list[str]:
+    """Return the rules whose jobs lead to the error rates, in the order of the work."""
+    layouts = {settings["layout"] for settings in experiments.values()}
+    sources = {model_source(models[settings["model"]]) for settings in experiments.values()}
+    return [
+        *(("download_archive", "extract_archives") if any(c["archives"] for c in corpora.values()) else ()),
+        *("prepare_manifests", "build_cutset"),
+        *(("export_nemo_manifest",) if layouts - {"cutset"} else ()),
+        *(("plan_shards", "tar_shards", "index_shards") if "tarred" in layouts else ()),
+        *(rule for source, rule in MODEL_RULES.items() if source in sources),
+        *("estimate_duration_bins", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
+    ]
+
+
+def _without_secrets(corpus: Config) -> Config:
+    archives = {name: _address_redacted(archive) for name, archive in corpus.get("archives", {}).items()}
+    return corpus | {"archives": archives}
+
+
+def _address_redacted(source: Config) -> Config:
+    if "url" not in source:
+        return source
+    urls = [source["url"]] if isinstance(source["url"], str) else source["url"]
+    return source | {"url": [redact(url) for url in urls]}
