@@ -85,7 +85,7 @@ def test_the_page_knows_the_rules_that_lead_to_it(checkout):
         yaml.safe_load((checkout.folder / "config" / name).read_text()) for name in ("schema.yaml", "config.yaml")
     )
     steps = json.loads(Plan(config, schema, checkout.folder).page_settings())["steps"]
-    assert {job.split()[0] for job in checkout.scheduled(*TEST)} == {*steps, "write_report"}
+    assert {job.split()[0] for job in checkout.scheduled(*TEST)} == {*steps, "write_report", "write_model_card"}
 
 
 def test_one_experiment_needs_only_its_own_layout(checkout):
@@ -218,8 +218,8 @@ CONFIG_CHANGES = {
     ),
     "number of buckets": ({"defaults": {"train_ds": {"num_buckets": 3}}}, bins(*FOUR) | trained(*FOUR)),
     "batch size of one": (experiments(cutset={"train_ds": {"batch_duration": 40}}), trained("cutset")),
-    "the licence of one": (experiments(cutset={"license": "cc-by-4.0"}), cards("cutset")),
-    "the licence of all": ({"defaults": {"license": "apache-2.0"}}, cards(*FOUR)),
+    "the licence of one": (experiments(cutset={"license": "cc-by-4.0"}), cards("cutset") | PAGE),
+    "the licence of all": ({"defaults": {"license": "apache-2.0"}}, cards(*FOUR) | PAGE),
     "the decoding": ({"decoding": {"strategy": "beam_batch"}}, judged(BASE, *FOUR)),
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
@@ -279,10 +279,10 @@ FILE_CHANGES = {
     "a module of the page": ("scripts/nuptse/page.py", append("# why\n"), PAGE),
     "a template of the page": ("scripts/nuptse/templates/report_data.html.j2", append("<!-- why -->"), PAGE),
     "the style of the page": ("scripts/nuptse/templates/report.css", append("/* why */"), PAGE),
-    "a module of the table and the page": ("scripts/nuptse/wer_table.py", append("# why\n"), SUMMARY),
+    "a module of the table and the page": ("scripts/nuptse/wer_table.py", append("# why\n"), SUMMARY | cards(*FOUR)),
     "a caption": ("rules/captions/page.rst", append("More.\n"), set()),
-    "scores": ("results/scores/quickstart_base/quickstart_dev.json", append(" "), SUMMARY),
-    "an account of a training": ("results/finetune_from_cutset/train.json", append(" "), PAGE),
+    "scores": ("results/scores/quickstart_base/quickstart_dev.json", append(" "), SUMMARY | cards(*FOUR)),
+    "an account of a training": ("results/finetune_from_cutset/train.json", append(" "), PAGE | cards("cutset")),
     "a shard index that only looks newer": ("data/shards/quickstart_train/ledger.json", os.utime, set()),
     "an archive that only looks newer": ("data/downloads/quickstart/train-clean-5.tar.gz", os.utime, set()),
     "cuts that only look newer": ("data/manifests/quickstart_cuts_train.jsonl.gz", os.utime, set()),
