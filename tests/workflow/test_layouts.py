@@ -38,6 +38,7 @@ def one_pass(folder, layout, train):
     train_ds = OmegaConf.from_dotlist(finetune_overrides(settings, SHARDS)).model.train_ds
     train_ds.force_finite = True
     train_ds.num_workers = 0
+    train_ds.perturb_speed = False  # each utterance once, as it was recorded
     with contextlib.chdir(folder):
         loader = get_lhotse_dataloader_from_config(train_ds, global_rank=0, world_size=1, dataset=Utterances())
         utterances = [row for batch in loader for row in batch]
