@@ -32,3 +32,8 @@ rule all:
         rules.evaluate.input,
         rules.model_cards.input,
         rules.report.input,
+
+
+# Snakemake lists every file of the last jobs: say after it what one waited for.
+onsuccess:
+    say_again("logs/summarize_wer/all.log", "logs/write_report/all.log")

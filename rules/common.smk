@@ -1,6 +1,7 @@
 # The plan that the configuration makes, and how rules ask it. No rule stands here.
 import inspect
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -20,6 +21,7 @@ except UserError as mistakes:
     raise WorkflowError(str(mistakes)) from None
 
 code = plan.code
+parsed = time.time()
 
 
 def ask(question):
@@ -32,6 +34,13 @@ def ask_where(question):
     """Such a function for a param that says where a thing is and not what it is: a change of it is no reason to rerun."""
     answer = ask(question)
     return lambda wildcards, output: answer(wildcards)
+
+
+def say_again(*logs):
+    """Print the logs that this run wrote."""
+    for log in map(Path, logs):
+        if log.exists() and log.stat().st_mtime > parsed:
+            print(log.read_text("utf-8").rstrip(), file=sys.stderr, flush=True)
 
 
 def configfiles():

@@ -60,3 +60,10 @@ def test_the_terminal_shows_the_progress_and_the_table(quickstart):
     assert "steps (100%) done" in output
     assert "better than its base" not in output
     assert "quickstart/test: 48 utterances" in output
+
+
+def test_the_terminal_ends_with_the_table_and_the_page(quickstart):
+    checkout, output = quickstart
+    ending = output.rpartition("steps (100%) done")[2]
+    assert "quickstart/test: 48 utterances" in ending
+    assert (checkout.folder / "results/report.html").as_uri() in ending
