@@ -1,5 +1,6 @@
 # Needs: data/raw/{corpus}/ or the `folder` of a corpus.
-# Gives: data/recipes/{corpus}/, data/manifests/{corpus}_{recordings,supervisions,cuts,ledger,nemo}_{split}.
+# Gives: data/recipes/{corpus}/,
+#        data/manifests/{corpus}_{selected,selection,recordings,supervisions,cuts,ledger,nemo}_{split}.
 
 
 rule manifests:
@@ -33,11 +34,37 @@ rule prepare_manifests:
         " --output-dir {output.folder:q} > {log:q} 2>&1"
 
 
+rule select_utterances:
+    """Select the utterances of a split, and apply its text profile."""
+    input:
+        code=code("select_utterances.py"),
+        recipe="data/recipes/{corpus}",
+    output:
+        selected="data/manifests/{corpus}_selected_{split}.jsonl.gz",
+        ledger="data/manifests/{corpus}_selection_{split}.json",
+    log:
+        "logs/select_utterances/{corpus}_{split}.log",
+    benchmark:
+        "benchmarks/select_utterances/{corpus}_{split}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        selection=ask(plan.selection_arguments),
+    shell:
+        "python {input.code[0]:q} --recipe-dir {input.recipe:q} --corpus {wildcards.corpus:q}"
+        " --split {wildcards.split:q} {params.selection:q} --selected {output.selected:q} --ledger {output.ledger:q}"
+        " > {log:q} 2>&1"
+
+
 rule build_cutset:
-    """Apply the text profile, and make one cut for each supervision of a split."""
+    """Make the Lhotse manifests of a split: one cut for each utterance."""
     input:
         code=code("build_cutset.py"),
-        recipe="data/recipes/{corpus}",
+        selected="data/manifests/{corpus}_selected_{split}.jsonl.gz",
+        selection="data/manifests/{corpus}_selection_{split}.json",
     output:
         recordings="data/manifests/{corpus}_recordings_{split}.jsonl.gz",
         supervisions="data/manifests/{corpus}_supervisions_{split}.jsonl.gz",
@@ -52,11 +79,8 @@ rule build_cutset:
     resources:
         mem_mb=4000,
         runtime=120,
-    params:
-        cuts=ask(plan.cutset_arguments),
     shell:
-        "python {input.code[0]:q} --recipe-dir {input.recipe:q} --corpus {wildcards.corpus:q}"
-        " --split {wildcards.split:q} {params.cuts:q}"
+        "python {input.code[0]:q} --selected {input.selected:q} --selection {input.selection:q}"
         " --recordings {output.recordings:q} --supervisions {output.supervisions:q} --cuts {output.cuts:q}"
         " --ledger {output.ledger:q} > {log:q} 2>&1"
 

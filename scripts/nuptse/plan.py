@@ -154,7 +154,7 @@ class Plan:
         options = f"--options={_json(settings['recipe_options'])}"
         return [f"--recipe={settings['recipe']}", f"--recipe-root={settings['recipe_root']}", options, *ledger]
 
-    def cutset_arguments(self, corpus: str, split: str) -> list[str]:
+    def selection_arguments(self, corpus: str, split: str) -> list[str]:
         settings = self.corpora[corpus]
         part, text = settings["splits"][split], _json(settings["text"])
         return [f"--part={part}", f"--language={settings['language']}", f"--text={text}"]

@@ -116,7 +116,14 @@ def test_the_page_is_told_the_rules_of_this_configuration():
         experiment["layout"] = "cutset"
     steps = json.loads(Plan(changed, SCHEMA, ROOT).page_settings())["steps"]
     assert steps == [
-        *("download_archive", "extract_archives", "prepare_manifests", "build_cutset", "download_model"),
+        *(
+            "download_archive",
+            "extract_archives",
+            "prepare_manifests",
+            "select_utterances",
+            "build_cutset",
+            "download_model",
+        ),
         *("estimate_duration_bins", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
     ]
 

@@ -1,0 +1,81 @@
+"""What became of every utterance, in utterances and seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from nuptse.errors import write_atomically
+
+
+@dataclass
+class Amount:
+    """Utterances and their audio in seconds."""
+
+    utterances: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.utterances += 1
+        self.seconds += seconds
+
+    def __str__(self) -> str:
+        return f"{self.utterances} utterances, {self.seconds / 3600:.3f} h"
+
+
+@dataclass
+class Histogram:
+    """How many utterances have a duration in ``[bin * width_s, (bin + 1) * width_s)``, by bin."""
+
+    width_s: float = 0.1
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def add(self, seconds: float) -> None:
+        # Rounded to 1 ns first: 0.3 / 0.1 is 2.9999999999999996.
+        number = int(round(seconds / self.width_s, 9))
+        self.counts[number] = self.counts.get(number, 0) + 1
+
+    def sort(self) -> None:
+        self.counts = dict(sorted(self.counts.items()))
+
+
+@dataclass
+class Ledger:
+    """What became of every supervision of a split: ``taken`` = ``kept`` + all of ``dropped``, in utterances.
+
+    In seconds ``trimmed`` comes in addition: what stood beyond the end of a recording. ``histogram`` is of ``kept``.
+    """
+
+    corpus: str
+    split: str
+    taken: Amount = field(default_factory=Amount)
+    kept: Amount = field(default_factory=Amount)
+    dropped: dict[str, Amount] = field(default_factory=dict)
+    trimmed: Amount = field(default_factory=Amount)
+    unused_recordings: int = 0
+    histogram: Histogram = field(default_factory=Histogram)
+
+    def keep(self, seconds: float) -> None:
+        self.kept.add(seconds)
+        self.histogram.add(seconds)
+
+    def drop(self, reason: str, seconds: float) -> None:
+        self.dropped.setdefault(reason, Amount()).add(seconds)
+
+    def __str__(self) -> str:
+        dropped = "; ".join(f"dropped, {reason}: {amount}" for reason, amount in self.dropped.items()) or "dropped: 0"
+        return f"{self.corpus}/{self.split}: in: {self.taken}; out: {self.kept}; {dropped}"
+
+    def write(self, path: Path) -> None:
+        """Write the ledger to ``path``, JSON."""
+        with write_atomically(path) as partial:
+            partial.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Ledger:
+        """Return the ledger that :meth:`write` wrote."""
+        return msgspec.json.decode(path.read_bytes(), type=cls)
