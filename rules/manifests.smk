@@ -1,6 +1,6 @@
 # Needs: data/raw/{corpus}/ or the `folder` of a corpus.
 # Gives: data/recipes/{corpus}/,
-#        data/manifests/{corpus}_{selected,selection,recordings,supervisions,cuts,ledger,nemo}_{split}.
+#        data/manifests/{corpus}_{selected,dropped,selection,recordings,supervisions,cuts,ledger,nemo}_{split}.
 
 
 rule manifests:
@@ -35,12 +35,13 @@ rule prepare_manifests:
 
 
 rule select_utterances:
-    """Select the utterances of a split, and apply its text profile."""
+    """Select the utterances of a split, and apply the text profile and the filters."""
     input:
         code=code("select_utterances.py"),
         recipe="data/recipes/{corpus}",
     output:
         selected="data/manifests/{corpus}_selected_{split}.jsonl.gz",
+        dropped="data/manifests/{corpus}_dropped_{split}.jsonl.gz",
         ledger="data/manifests/{corpus}_selection_{split}.json",
     log:
         "logs/select_utterances/{corpus}_{split}.log",
@@ -55,8 +56,8 @@ rule select_utterances:
         selection=ask(plan.selection_arguments),
     shell:
         "python {input.code[0]:q} --recipe-dir {input.recipe:q} --corpus {wildcards.corpus:q}"
-        " --split {wildcards.split:q} {params.selection:q} --selected {output.selected:q} --ledger {output.ledger:q}"
-        " > {log:q} 2>&1"
+        " --split {wildcards.split:q} {params.selection:q} --selected {output.selected:q}"
+        " --dropped {output.dropped:q} --ledger {output.ledger:q} --log {log:q}"
 
 
 rule build_cutset:

@@ -16,6 +16,9 @@ from typing import Any
 import jsonschema
 
 from nuptse.errors import UserError
+from nuptse.filters import filter_mistakes
+from nuptse.splits import split_mistakes, split_names
+from nuptse.text import profile_mistakes
 
 Config = dict[str, Any]
 
@@ -263,7 +266,10 @@ def _corpus_mistakes(config: Config) -> Iterator[str]:
             yield from _url_mistakes(f"{key}.archives.{archive}.url", source["url"], mirrors)
         if corpus["normalizer"] == "whisper_english" and not corpus["language"].lower().startswith("en"):
             yield f"`{key}.normalizer` is whisper_english, but its language is {corpus['language']}: take `lower`"
-        for split in corpus["splits"]:
+        yield from split_mistakes(key, corpus)
+        yield from profile_mistakes(key, corpus["text"], corpus["language"])
+        yield from filter_mistakes(key, corpus, split_names(corpus))
+        for split in split_names(corpus):
             label = f"{name}_{split}"
             if label in owners:
                 yield f"`{key}.splits.{split}` and `{owners[label]}` would share the files of {label}: rename one"
@@ -323,8 +329,7 @@ def _data_mistakes(key: str, entries: list[Mapping[str, Any]], config: Config) -
         place, corpus, split = f"{key}[{index}]", entry["corpus"], entry["split"]
         if corpus not in corpora:
             yield f"`{place}` names the corpus {corpus!r}, which `corpora` lacks{_suggestion(corpus, list(corpora))}"
-        elif split not in corpora[corpus]["splits"]:
-            splits = list(corpora[corpus]["splits"])
+        elif split not in (splits := split_names(corpora[corpus])):
             hint = _suggestion(split, splits)
             yield f"`{place}` names the split {split!r}, which `corpora.{corpus}.splits` lacks{hint}"
         if any((corpus, split) == (other["corpus"], other["split"]) for other in entries[:index]):

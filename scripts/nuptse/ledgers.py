@@ -23,6 +23,10 @@ class Amount:
         self.utterances += 1
         self.seconds += seconds
 
+    def include(self, other: Amount) -> None:
+        self.utterances += other.utterances
+        self.seconds += other.seconds
+
     def __str__(self) -> str:
         return f"{self.utterances} utterances, {self.seconds / 3600:.3f} h"
 
@@ -48,6 +52,8 @@ class Ledger:
     """What became of every supervision of a split: ``taken`` = ``kept`` + all of ``dropped``, in utterances.
 
     In seconds ``trimmed`` comes in addition: what stood beyond the end of a recording. ``histogram`` is of ``kept``.
+    ``other_splits`` is what the same parts of the source gave to the other splits; it is not in ``taken``.
+    ``removed_characters`` counts what the steps ``keep`` of the text profile took out.
     """
 
     corpus: str
@@ -56,7 +62,9 @@ class Ledger:
     kept: Amount = field(default_factory=Amount)
     dropped: dict[str, Amount] = field(default_factory=dict)
     trimmed: Amount = field(default_factory=Amount)
+    other_splits: Amount = field(default_factory=Amount)
     unused_recordings: int = 0
+    removed_characters: dict[str, int] = field(default_factory=dict)
     histogram: Histogram = field(default_factory=Histogram)
 
     def keep(self, seconds: float) -> None:

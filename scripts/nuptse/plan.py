@@ -23,6 +23,7 @@ from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
 from nuptse.page_settings import page_settings
 from nuptse.shard_ledger import num_groups, repairs
 from nuptse.sources import source_files
+from nuptse.splits import parts_of, split_names
 
 
 def any_of(names: Iterable[str]) -> str:
@@ -91,7 +92,7 @@ class Plan:
 
     @cached_property
     def splits(self) -> list[str]:
-        return list(dict.fromkeys(split for corpus in self.corpora.values() for split in corpus["splits"]))
+        return list(dict.fromkeys(split for corpus in self.corpora.values() for split in split_names(corpus)))
 
     def models_from(self, source: str) -> str:
         """Return a regular expression for the models from ``pretrained``, ``url`` or ``from_scratch``."""
@@ -117,6 +118,10 @@ class Plan:
             for corpus, split in self.used_splits
             for kind, suffix in (("cuts", "jsonl.gz"), ("nemo", "json"))
         ]
+
+    def of_each_split(self, pattern: str) -> list[str]:
+        """Return a file of every split that is used, in the order of their names."""
+        return [pattern.format(corpus=corpus, split=split) for corpus, split in sorted(self.used_splits)]
 
     def all_shards(self) -> list[str]:
         entries = [entry for settings in self.experiments.values() for entry in settings["train"]]
@@ -155,9 +160,20 @@ class Plan:
         return [f"--recipe={settings['recipe']}", f"--recipe-root={settings['recipe_root']}", options, *ledger]
 
     def selection_arguments(self, corpus: str, split: str) -> list[str]:
+        """Say what a split is made of; what is not used is not said, so that it cannot make anything stale."""
+        filters = {key: value for key, value in self.corpora[corpus]["filters"].items() if value is not None}
+        used = split in filters.pop("splits", [split]) and filters
+        return [*self.text_arguments(corpus, split), *([f"--filters={_json(filters)}"] if used else [])]
+
+    def text_arguments(self, corpus: str, split: str) -> list[str]:
+        """The same without the filters: what a text profile does is shown for what they drop, too."""
         settings = self.corpora[corpus]
-        part, text = settings["splits"][split], _json(settings["text"])
-        return [f"--part={part}", f"--language={settings['language']}", f"--text={text}"]
+        parts = [f"--part={part}" for part in parts_of(settings, split)]
+        options = [f"--language={settings['language']}", f"--text={_json(settings['text'])}"]
+        if split not in settings["splits"]:
+            shares = {key: value for key, value in settings["split_by"].items() if key != "parts"}
+            options.append(f"--split-by={_json(shares)}")
+        return [*parts, *options]
 
     # --- shards ---
 
@@ -359,7 +375,7 @@ class Plan:
         return [f"results/{name}/{file}" for name in sorted(self.experiments)]
 
     def ledgers(self) -> list[str]:
-        return [f"data/manifests/{corpus}_ledger_{split}.json" for corpus, split in sorted(self.used_splits)]
+        return self.of_each_split("data/manifests/{corpus}_ledger_{split}.json")
 
     def page_settings(self) -> str:
         return _json(page_settings(self.config, self.experiments, {corpus for corpus, _ in self.used_splits}))

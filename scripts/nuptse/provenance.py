@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from nuptse.results import Run, Split
+from nuptse.splits import origin_of
 
 MISSING = "–"
 
@@ -103,7 +104,7 @@ def split_origins(run: Run) -> list[SplitOrigin]:
             SplitOrigin(
                 split=(corpus, split),
                 recipe=settings["recipe"],
-                part=settings["splits"][split],
+                part=origin_of(settings, split),
                 archives=archives or [(settings["folder"], "")],
                 language=settings["language"],
                 text=", then ".join(steps) or "as it is",

@@ -75,6 +75,8 @@ def test_the_tutorial_overlay_has_what_the_tutorial_uses():
     assert cutset["optim"]["sched"]["warmup_steps"] == 10
 
 
+CORPUS = read()["corpora"]["quickstart"]
+NO_SPLITS = {key: value for key, value in read()["corpora"]["quickstart_yesno"].items() if key != "splits"}
 EXPERIMENT = "experiments.finetune_from_cutset"
 
 MISTAKES = {
@@ -94,6 +96,20 @@ MISTAKES = {
     "unknown recipe": ("corpora.quickstart.recipe", "libri_speech", "Lhotse has no recipe 'libri_speech'; did you mean `librispeech`"),
     "unknown mirror": ("corpora.quickstart.archives.train-clean-5.tar.gz.url", "quikstart:31/a.tar.gz", "begins with `quikstart:`, which is neither http(s):// nor file:// nor a name under `mirrors`; did you mean `quickstart`"),
     "unknown text step": ("corpora.quickstart.text", ["lowercase"], "which has none of the forms that are allowed here"),
+    "numbers of an unknown language": ("corpora.quickstart", CORPUS | {"language": "tlh", "text": ["numbers"]}, "`corpora.quickstart.text[0]` is numbers, but num2words cannot spell numbers in `corpora.quickstart.language`, tlh"),
+    "no regular expression in a step": ("corpora.quickstart.text", ["lower", {"regex": {"(": ""}}], "`corpora.quickstart.text[1].regex` is no regular expression"),
+    "alphabet that runs backwards": ("corpora.quickstart.text", [{"keep": "z-a"}], "`corpora.quickstart.text[0].keep`: the range z-a runs backwards"),
+    "two keys in a step": ("corpora.quickstart.text", [{"keep": "a", "replace": {"b": "c"}}], "which has none of the forms that are allowed here"),
+    "no splits": ("corpora.mine", NO_SPLITS, "`corpora.mine` has neither `splits` nor `split_by`"),
+    "shares that do not add up": ("corpora.quickstart.split_by", {"shares": {"a": 0.5, "b": 0.4}}, "`corpora.quickstart.split_by.shares` add up to 0.9, not to 1: a 0.5, b 0.4"),
+    "a split twice": ("corpora.quickstart.split_by", {"shares": {"dev": 1.0}}, "`corpora.quickstart.splits.dev` and `corpora.quickstart.split_by.shares.dev` have one name"),
+    "a part twice": ("corpora.quickstart.split_by", {"shares": {"a": 1.0}, "parts": ["dev-clean-2"]}, "`corpora.quickstart.splits.dev` is the part 'dev-clean-2', which `corpora.quickstart.split_by.parts` divides again"),
+    "a share of nothing": ("corpora.quickstart.split_by", {"shares": {"a": 1, "b": 0}}, "`corpora.quickstart.split_by.shares.b` is 0, expected more than 0"),
+    "unknown unit": ("corpora.quickstart.split_by", {"shares": {"a": 1}, "unit": "sex"}, "`corpora.quickstart.split_by.unit` is 'sex', expected one of speaker"),
+    "filter that leaves nothing": ("corpora.quickstart.filters", {"min_words": 3, "max_words": 2}, "`corpora.quickstart.filters.min_words` is 3, above max_words, 2"),
+    "no regular expression in a filter": ("corpora.quickstart.filters", {"keep_text": "["}, "`corpora.quickstart.filters.keep_text` is no regular expression"),
+    "filter of an unknown split": ("corpora.quickstart.filters", {"splits": ["devel"]}, "`corpora.quickstart.filters.splits` names 'devel', which is no split of the corpus: it has train, dev, test"),
+    "unknown filter": ("corpora.quickstart.filters", {"max_durations": 2}, "`corpora.quickstart.filters.max_durations` is not a key that exists; did you mean `max_duration`"),
     "recipe root outside": ("corpora.quickstart.recipe_root", "../x", "must lie inside the corpus folder"),
     "unknown corpus": (f"{EXPERIMENT}.train", [{"corpus": "quikstart"}], f"`{EXPERIMENT}.train[0]` names the corpus 'quikstart', which `corpora` lacks; did you mean `quickstart`"),
     "unknown split": (f"{EXPERIMENT}.validation", [{"corpus": "quickstart", "split": "devel"}], "names the split 'devel', which `corpora.quickstart.splits` lacks; did you mean `dev`"),

@@ -73,7 +73,7 @@ def test_commands_chain(librispeech, capsys):
     prepare_main("--recipe librispeech --corpus-dir raw --recipe-root LibriSpeech --output-dir recipe".split())
     select_main(
         '--recipe-dir recipe --part dev-clean-2 --corpus c --split dev --language en --text ["lower"]'
-        " --selected selected.jsonl.gz --ledger selection.json".split()
+        " --selected selected.jsonl.gz --dropped dropped.jsonl.gz --ledger selection.json".split()
     )
     build_main(
         "--selected selected.jsonl.gz --selection selection.json --recordings r.jsonl.gz --supervisions s.jsonl.gz"

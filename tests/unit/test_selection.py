@@ -9,9 +9,10 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from nuptse.cutsets import build_cutset, nemo_rows
 from nuptse.errors import UserError
-from nuptse.jsonl import write_rows
-from nuptse.ledgers import Histogram, Ledger
-from nuptse.selection import select_utterances
+from nuptse.jsonl import read_rows, write_rows
+from nuptse.ledgers import Histogram
+from nuptse.selection import Selection, remarks, select_utterances
+from nuptse.splits import Shares
 
 
 def recording(name, duration=10.0, channels=(0,), rate=16000):
@@ -45,11 +46,12 @@ def build(tmp_path):
         write_rows(tmp_path / "train_recordings.jsonl.gz", recordings)
         write_rows(tmp_path / "train_supervisions.jsonl.gz", supervisions)
         outputs = {kind: tmp_path / "out" / f"{kind}.jsonl.gz" for kind in ("recordings", "supervisions", "cuts")}
-        ledger = Ledger("corpus", "train")
-        select_utterances(tmp_path, part, tmp_path / "selected.jsonl.gz", profile, "en", ledger)
-        selection = copy.deepcopy(ledger)
+        selection = Selection("corpus", "train", [part], "en", profile)
+        paths = [tmp_path / f"{name}.jsonl.gz" for name in ("selected", "dropped")]
+        ledger, _ = select_utterances(tmp_path, selection, *paths)
+        before = copy.deepcopy(ledger)
         build_cutset(tmp_path / "selected.jsonl.gz", outputs, ledger)
-        assert ledger == selection
+        assert ledger == before
         assert outputs["cuts"].read_bytes() == (tmp_path / "selected.jsonl.gz").read_bytes()
         return ledger, outputs
 
@@ -104,25 +106,86 @@ def test_what_is_left_out_is_accounted_for(build):
     assert ledger.trimmed.seconds == pytest.approx(0.05)
 
 
-@given(st.lists(st.tuples(st.floats(-1, 12), st.floats(0.01, 12), st.sampled_from(["a", "", None])), max_size=30))
-@settings(max_examples=100, deadline=None)
-def test_nothing_is_lost_without_a_reason(tmp_path_factory, segments):
+FILTERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "min_duration": st.floats(0, 3),
+        "max_duration": st.floats(3, 12),
+        "min_characters_per_second": st.floats(0, 1),
+        "max_characters_per_second": st.floats(1, 4),
+        "min_words": st.integers(1, 2),
+        "max_words": st.integers(2, 3),
+        "languages": st.just(["english"]),
+        "speakers": st.just(["anna", "ben", "carl"]),
+        "drop_speakers": st.just(["ben"]),
+        "drop_raw_text": st.just("NOISE"),
+        "drop_text": st.just("b{2}"),
+        "keep_text": st.just("^[a-z ]+$"),
+    },
+)
+SHARES = st.sampled_from([None, {"train": 1.0}, {"train": 0.5, "dev": 0.5}, {"train": 0.6, "dev": 0.2, "test": 0.2}])
+SEGMENTS = st.lists(
+    st.tuples(
+        st.floats(-1, 12),
+        st.floats(0.01, 12),
+        st.sampled_from(["a", "a bb", "a b c d", "NOISE", "7", "", None]),
+        st.sampled_from(["anna", "ben", "carl", "dora", "emil"]),
+        st.sampled_from(["English", "he", None]),
+    ),
+    max_size=30,
+)
+
+
+@given(segments=SEGMENTS, filters=FILTERS, shares=SHARES)
+@settings(max_examples=200, deadline=None)
+def test_nothing_is_lost_without_a_reason(tmp_path_factory, segments, filters, shares):
+    """In every split: taken = kept + dropped, in utterances and seconds; the splits together take everything once."""
     folder = tmp_path_factory.mktemp("recipe")
-    rows = [supervision(f"s{i}", text, start, duration, "a") for i, (start, duration, text) in enumerate(segments)]
-    write_rows(folder / "train_recordings.jsonl.gz", [recording("a")])
-    write_rows(folder / "train_supervisions.jsonl.gz", rows)
-    ledger = Ledger("corpus", "train")
-    selected = folder / "selected.jsonl.gz"
-    try:
-        select_utterances(folder, "train", selected, [], "en", ledger)
-    except UserError as error:
-        assert "no utterance is left" in str(error)  # noqa: PT017 -- whether it is raised depends on the example
-        assert not selected.exists()
-    left_out = list(ledger.dropped.values())
-    assert ledger.taken.utterances == len(rows) == ledger.kept.utterances + sum(a.utterances for a in left_out)
-    assert ledger.taken.seconds == pytest.approx(
-        ledger.kept.seconds + ledger.trimmed.seconds + sum(a.seconds for a in left_out)
-    )
+    rows = [
+        supervision(f"s{i}", text, start, duration, "a") | {"speaker": speaker, "language": language}
+        for i, (start, duration, text, speaker, language) in enumerate(segments)
+    ]
+    write_rows(folder / "all_recordings.jsonl.gz", [recording("a")])
+    write_rows(folder / "all_supervisions.jsonl.gz", rows)
+    seen = []
+    for split in shares or {"train": 1.0}:
+        dealt = Shares("speaker", "1", shares) if shares else None
+        selection = Selection("corpus", split, ["all"], "en", ["lower"], filters, dealt)
+        selected, dropped = (folder / f"{split}_{name}.jsonl.gz" for name in ("selected", "dropped"))
+        try:
+            ledger, _ = select_utterances(folder, selection, selected, dropped)
+        except UserError as error:
+            assert "no utterance is left" in str(error) or f"nothing fell to {split}" in str(error)  # noqa: PT017
+            assert not selected.exists() and not dropped.exists()
+            seen += [row["id"] for row in rows if dealt is None or dealt.split_of(row["speaker"]) == split]
+            continue
+        kept, left_out = list(read_rows(selected, dict)), list(read_rows(dropped, dict))
+        seen += [row["id"] for row in kept + left_out]
+        amounts = ledger.dropped.values()
+        assert ledger.kept.utterances == len(kept) and sum(a.utterances for a in amounts) == len(left_out)
+        assert ledger.taken.utterances == len(kept) + len(left_out)
+        assert ledger.taken.utterances + ledger.other_splits.utterances == len(rows)
+        seconds = ledger.kept.seconds + sum(a.seconds for a in amounts)
+        assert ledger.taken.seconds == pytest.approx(seconds + ledger.trimmed.seconds)
+        for reason, amount in ledger.dropped.items():
+            listed = [row["duration"] for row in left_out if row["reason"] == reason]
+            assert (amount.utterances, amount.seconds) == (len(listed), pytest.approx(sum(listed)))
+    assert sorted(seen) == sorted(row["id"] for row in rows), "every utterance is in exactly one split"
+
+
+def test_what_is_dropped_can_be_looked_at(build, tmp_path):
+    ledger, _ = build([recording("a")], [supervision("ok", duration=5.0, of="a"), supervision("x", text="…", of="a")], ["strip_punctuation"])  # fmt: skip
+    assert list(read_rows(tmp_path / "dropped.jsonl.gz", dict)) == [
+        {"id": "x", "reason": "no transcript", "duration": 10.0, "text": "…"}
+    ]
+    assert remarks(ledger) == [
+        "corpus/train: 1 utterances, 0.003 h of 2 utterances, 0.004 h are left out: no transcript"
+    ]
+
+
+def test_what_the_alphabet_removes_is_counted(build):
+    ledger, _ = build([recording("a")], [supervision("a", "né à–là")], ["lower", {"keep": "a-zà "}])
+    assert ledger.removed_characters == {"é": 1, "–": 1}
 
 
 @pytest.mark.parametrize(

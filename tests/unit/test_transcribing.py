@@ -20,11 +20,10 @@ from lhotse import CutSet
 import transcribe as command
 from nuptse.errors import UserError
 from nuptse.jsonl import read_rows, write_rows
-from nuptse.ledgers import Ledger
 from nuptse.manifests import prepare_recipe
 from nuptse.models import build_model, model_config, train_tokenizer
 from nuptse.runtime import prepare_runtime
-from nuptse.selection import select_utterances
+from nuptse.selection import Selection, select_utterances
 
 pytestmark = pytest.mark.slow  # importing NeMo takes seconds
 
@@ -73,7 +72,8 @@ def sets(tmp_path_factory):
         tables.mkdir()
         prepare_recipe(recipe, corpus, options, tables, 1)
         selected = tables / "selected.jsonl.gz"
-        select_utterances(tables, part, selected, ["lower"], "en", Ledger(name, "test"))
+        selection = Selection(name, "test", [part], "en", ["lower"])
+        select_utterances(tables, selection, selected, tables / "dropped.jsonl.gz")
         cuts[name] = folder / f"{name}.jsonl.gz"
         write_rows(cuts[name], list(read_rows(selected, dict))[:16])
     cuts["parts"] = folder / "parts.jsonl.gz"
@@ -268,7 +268,7 @@ KILLED = """
 import os, signal, sys
 import transcribe as command
 from nuptse.runtime import prepare_runtime
-from nuptse.selection import select_utterances
+from nuptse.selection import Selection, select_utterances
 prepare_runtime()
 from nuptse import transcribing
 hear, calls = transcribing.hear, []

@@ -70,6 +70,8 @@ MODEL = {"download_model model=quickstart_base"}
 FROM_CUTS = (
     exports("quickstart", "train", "dev") | shards("quickstart", 2) | bins(*FOUR) | trained(*FOUR) | judged(BASE)
 )
+# And those of its dev split: every experiment validates on it, no bins and no shards are made of it.
+FROM_DEV = exports("quickstart", "dev") | trained(*FOUR) | judged(BASE)
 FROM_RECIPE = cutsets("quickstart", "train", "dev", "test") | FROM_CUTS
 FROM_RAW = {"prepare_manifests corpus=quickstart"} | FROM_RECIPE
 
@@ -104,6 +106,7 @@ def test_one_experiment_needs_only_its_own_layout(checkout):
         ("downloads", {"download_archive"}),
         ("manifests", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest"}),
         ("shards", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards", "index_shards"}),
+        ("text_samples", {"download_archive", "extract_archives", "prepare_manifests", "sample_texts"}),
         ("bins", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "estimate_duration_bins"}),
         ("data/shards/quickstart_yesno_train/ledger/0.json", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards"}),
     ],
@@ -119,6 +122,7 @@ def test_targets_are_listed_with_what_they_do(checkout):
         "all",
         "downloads",
         "manifests",
+        "text_samples",
         "shards",
         "bins",
         "finetune",
@@ -224,6 +228,8 @@ CONFIG_CHANGES = {
     "the licence of all": ({"defaults": {"license": "apache-2.0"}}, cards(*FOUR) | PAGE),
     "the decoding": ({"decoding": {"strategy": "beam_batch"}}, judged(BASE, *FOUR)),
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
+    "a filter of one split": ({"corpora": {"quickstart": {"filters": {"splits": ["dev"], "max_words": 9}}}}, cutsets("quickstart", "dev") | FROM_DEV),
+    "a split by shares beside the others": ({"corpora": {"quickstart": {"split_by": {"shares": {"a": 0.5, "b": 0.5}}}}}, set()),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
     "another mirror of pinned archives": ({"mirrors": {"quickstart": ["https://example.org"]}}, set()),
     "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, SUMMARY),
