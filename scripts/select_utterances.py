@@ -22,9 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.log:
         log_to(args.log)
-    ledger, tables = select_utterances(args.recipe_dir, selection_of(args), args.selected, args.dropped)
+    ledger, dealt = select_utterances(args.recipe_dir, selection_of(args), args.selected, args.dropped)
     ledger.write(args.ledger)
-    dealt = tables.dealt
     for warning in [*(dealt.warnings() if dealt else []), *remarks(ledger)]:
         announce(f"WARNING: {warning}")
     for line in dealt.lines() if dealt else []:

@@ -12,7 +12,7 @@ from nuptse.errors import UserError
 from nuptse.filters import Filters
 from nuptse.jsonl import read_rows, row_writer
 from nuptse.ledgers import Ledger
-from nuptse.splits import Dealt, Shares
+from nuptse.splits import Dealt, Shares, deal
 from nuptse.text import Profile, Step
 
 # A supervision may end this much after its recording: recipes round times to 10 ms or so.
@@ -80,8 +80,8 @@ def read_tables(recipe_dir: Path, selection: Selection) -> Tables:
     # Sorted: recipes list files in the order of the file system.
     rows = [supervisions[name] for name in sorted(supervisions)]
     unused = len(recordings) - len({row["recording_id"] for row in rows})
-    dealt = Dealt(selection.corpus, selection.shares) if selection.shares else None
-    return Tables(recordings, dealt.rows(rows, selection.split) if dealt else rows, unused, dealt)
+    dealt = deal(selection.corpus, selection.shares, rows) if selection.shares else None
+    return Tables(recordings, dealt.of(selection.split) if dealt else rows, unused, dealt)
 
 
 def _add_by_id(rows: dict[str, Row], path: Path) -> list[Row]:
@@ -94,7 +94,9 @@ def _add_by_id(rows: dict[str, Row], path: Path) -> list[Row]:
     return added
 
 
-def select_utterances(recipe_dir: Path, selection: Selection, selected: Path, dropped: Path) -> tuple[Ledger, Tables]:
+def select_utterances(
+    recipe_dir: Path, selection: Selection, selected: Path, dropped: Path
+) -> tuple[Ledger, Dealt | None]:
     """Write the cuts of one split, sorted by id, one for each supervision that is kept; and what is left out.
 
     Args:
@@ -104,7 +106,7 @@ def select_utterances(recipe_dir: Path, selection: Selection, selected: Path, dr
         dropped: output, ``.jsonl.gz``: ``id``, ``reason``, ``duration`` (s) and ``text``, as it came.
 
     Returns:
-        The ledger, and the tables that were read.
+        The ledger, and what fell to the splits, if they are made by shares.
 
     Raises:
         UserError: as ``read_tables``; a recording of several channels; or nothing is left.
@@ -112,8 +114,8 @@ def select_utterances(recipe_dir: Path, selection: Selection, selected: Path, dr
     tables = read_tables(recipe_dir, selection)
     ledger = Ledger(selection.corpus, selection.split, unused_recordings=tables.unused_recordings)
     if tables.dealt:
-        for amount in (a for name, a in tables.dealt.amounts.items() if name != selection.split):
-            ledger.other_splits.include(amount)
+        for split in (name for name in tables.dealt.rows if name != selection.split):
+            ledger.other_splits.include(tables.dealt.amount(split))
     profile, filters = Profile(selection.text, selection.language), Filters(selection.filters)
     with ExitStack() as files:
         write_cut, write_dropped = (files.enter_context(row_writer(path)) for path in (selected, dropped))
@@ -131,7 +133,7 @@ def select_utterances(recipe_dir: Path, selection: Selection, selected: Path, dr
         ledger.removed_characters = dict(sorted(profile.removed.items()))
         if not ledger.kept.utterances:
             raise UserError(f"{ledger.corpus}/{ledger.split}: no utterance is left ({ledger})")
-    return ledger, tables
+    return ledger, tables.dealt
 
 
 def _segment(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nuptse.errors import UserError
@@ -76,6 +77,10 @@ class Shares:
     key: str
     shares: Mapping[str, float]
 
+    @property
+    def noun(self) -> str:
+        return f"{self.unit}s" if isinstance(self.unit, str) else "units"
+
     def unit_of(self, supervision: Mapping[str, Any]) -> str | None:
         """Return what a supervision may not be parted from, or None where it does not say."""
         for unit in [self.unit] if isinstance(self.unit, str) else self.unit:
@@ -99,69 +104,51 @@ class Shares:
 
 @dataclass
 class Dealt:
-    """What fell to each split."""
+    """The supervisions that fell to each split, and the audio of each unit in seconds."""
 
     corpus: str
     shares: Shares
-    seconds: dict[str, float] = field(default_factory=dict)  # by unit
-    amounts: dict[str, Amount] = field(default_factory=dict)  # by split
+    rows: dict[str, list[dict[str, Any]]]
+    seconds: dict[str, float]
 
-    def rows(self, supervisions: Sequence[dict[str, Any]], split: str) -> list[dict[str, Any]]:
-        """Return the supervisions of one split, and count those of all.
+    def of(self, split: str) -> list[dict[str, Any]]:
+        """Return the supervisions of a split.
 
         Raises:
-            UserError: a supervision without speaker, where speakers are not to be parted, or nothing for the split.
+            UserError: nothing fell to it.
         """
-        lacking = [row["id"] for row in supervisions if self.shares.unit_of(row) is None]
-        if lacking:
-            raise UserError(
-                f"`corpora.{self.corpus}.split_by.unit` is {self.shares.unit}, but {len(lacking)} of"
-                f" {len(supervisions)} utterances have none, such as {', '.join(lacking[:3])}: name the speakers in the"
-                " source, or set `unit: [speaker, recording]` if nobody speaks in two recordings, or `unit: utterance`"
-                " if the splits may share voices"
-            )
-        chosen = []
-        self.amounts = {name: Amount() for name in sorted(self.shares.shares)}
-        for row in supervisions:
-            unit = self.shares.unit_of(row) or ""
-            self.seconds[unit] = self.seconds.get(unit, 0.0) + row["duration"]
-            name = self.shares.split_of(unit)
-            self.amounts[name].add(row["duration"])
-            if name == split:
-                chosen.append(row)
-        if not chosen:
+        if not self.rows[split]:
             raise UserError("\n".join([*self.lines(), self._advice(f"nothing fell to {split}")]))
-        return chosen
+        return self.rows[split]
+
+    def amount(self, split: str) -> Amount:
+        return Amount(len(self.rows[split]), sum(row["duration"] for row in self.rows[split]))
 
     def lines(self) -> list[str]:
         """Return a line for each split: units, utterances, hours, and the share of hours beside the share wanted."""
-        units: dict[str, int] = dict.fromkeys(self.amounts, 0)
-        for unit in self.seconds:
-            units[self.shares.split_of(unit)] += 1
-        word = self.shares.unit if isinstance(self.shares.unit, str) else "unit"
+        units = Counter(map(self.shares.split_of, self.seconds))
         return [
-            f"{self.corpus}/{name}: {units[name]} {word}s, {amount}, {self._share(amount):.1%} of the audio;"
-            f" wanted {self.shares.shares[name]:.1%}"
-            for name, amount in self.amounts.items()
+            f"{self.corpus}/{split}: {units[split]} {self.shares.noun}, {self.amount(split)}, {self._share(split):.1%}"
+            f" of the audio; wanted {self.shares.shares[split]:.1%}"
+            for split in self.rows
         ]
 
     def warnings(self) -> list[str]:
         """Return a warning where a share came out less than half, or more than half as much again, as it was wanted."""
         far = [
-            f"{name} has {self._share(amount):.1%} of the audio instead of {self.shares.shares[name]:.1%}"
-            for name, amount in self.amounts.items()
-            if not 0.5 <= self._share(amount) / self.shares.shares[name] <= 1.5
+            f"{split} has {self._share(split):.1%} of the audio instead of {wanted:.1%}"
+            for split, wanted in sorted(self.shares.shares.items())
+            if not 0.5 <= self._share(split) / wanted <= 1.5
         ]
         return [self._advice("; ".join(far))] if far else []
 
-    def _share(self, amount: Amount) -> float:
-        return amount.seconds / (sum(self.seconds.values()) or 1.0)
+    def _share(self, split: str) -> float:
+        return self.amount(split).seconds / (sum(self.seconds.values()) or 1.0)
 
     def _advice(self, found: str) -> str:
         """Say what came out, why, and which key would deal better, if one does."""
-        word = self.shares.unit if isinstance(self.shares.unit, str) else "unit"
-        why = f"{self.corpus}: {found}: {len(self.seconds)} {word}s are few for these shares"
-        key, farthest = min(((key, self._farthest(key)) for key in map(str, range(KEYS_TO_TRY))), key=lambda x: x[1])
+        why = f"{self.corpus}: {found}: {len(self.seconds)} {self.shares.noun} are few for these shares"
+        farthest, key = min((self._farthest(key), key) for key in map(str, range(KEYS_TO_TRY)))
         if farthest < self._farthest(self.shares.key):
             return (
                 f'{why}; with `corpora.{self.corpus}.split_by.key: "{key}"` none would miss its share by more than'
@@ -175,3 +162,24 @@ class Dealt:
         for unit, seconds in self.seconds.items():
             dealt[self.shares.split_of(unit, key)] += seconds
         return max(abs(dealt[name] / total / share - 1) for name, share in self.shares.shares.items())
+
+
+def deal(corpus: str, shares: Shares, supervisions: Sequence[dict[str, Any]]) -> Dealt:
+    """Deal out the supervisions of a corpus.
+
+    Raises:
+        UserError: a supervision without speaker, where speakers are not to be parted.
+    """
+    lacking = [row["id"] for row in supervisions if shares.unit_of(row) is None]
+    if lacking:
+        raise UserError(
+            f"`corpora.{corpus}.split_by.unit` is {shares.unit}, but {len(lacking)} of {len(supervisions)} utterances"
+            f" have none, such as {', '.join(lacking[:3])}: name the speakers in the source, or set `unit: [speaker,"
+            " recording]` if nobody speaks in two recordings, or `unit: utterance` if the splits may share voices"
+        )
+    dealt = Dealt(corpus, shares, {split: [] for split in sorted(shares.shares)}, {})
+    for row in supervisions:
+        unit = str(shares.unit_of(row))
+        dealt.rows[shares.split_of(unit)].append(row)
+        dealt.seconds[unit] = dealt.seconds.get(unit, 0.0) + row["duration"]
+    return dealt

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nuptse.errors import UserError
-from nuptse.splits import Dealt, Shares, origin_of, parts_of, split_names
+from nuptse.splits import Shares, origin_of, parts_of, split_names
+from nuptse.splits import deal as deal_out
 
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
 
@@ -19,8 +20,8 @@ def rows(speakers, each=1, seconds=3600.0):
 
 
 def deal(supervisions, split="train", unit="speaker", key="1", shares=SHARES):
-    dealt = Dealt("mine", Shares(unit, key, shares))
-    return dealt, dealt.rows(supervisions, split)
+    dealt = deal_out("mine", Shares(unit, key, shares), supervisions)
+    return dealt, dealt.of(split)
 
 
 def of_each(supervisions, **how):
