@@ -58,6 +58,23 @@ def test_the_order_of_keys_changes_no_param():
         assert first == second
 
 
+def test_a_split_is_told_only_what_it_is_made_of():
+    changed = config()
+    changed["corpora"]["quickstart"] |= {
+        "split_by": {"shares": {"b": 0.25, "a": 0.75}, "parts": ["more", "most"]},
+        "filters": {"splits": ["train", "a"], "max_words": 9},
+    }
+    for plan in (Plan(changed, SCHEMA, ROOT), Plan(reverse(changed), SCHEMA, ROOT)):
+        text = ["--language=en", '--text=["lower"]']
+        assert plan.selection_arguments("quickstart", "dev") == ["--part=dev-clean-2", *text]
+        filters = '--filters={"max_words": 9}'
+        assert plan.selection_arguments("quickstart", "train") == ["--part=train-clean-5", *text, filters]
+        shares = '--split-by={"key": "1", "shares": {"a": 0.75, "b": 0.25}, "unit": "speaker"}'
+        assert plan.selection_arguments("quickstart", "b") == ["--part=more", "--part=most", *text, shares]
+        assert plan.selection_arguments("quickstart", "a") == ["--part=more", "--part=most", *text, shares, filters]
+        assert plan.text_arguments("quickstart", "a") == plan.selection_arguments("quickstart", "b")
+
+
 def test_layouts_of_the_same_data_are_compared_with_each_other():
     *_, flag, group = Plan(config(), SCHEMA, ROOT).comparison_arguments()
     assert flag == "--same-data"

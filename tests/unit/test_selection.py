@@ -1,6 +1,10 @@
 """From a recipe's tables to cuts and NeMo rows: every supervision is accounted for."""
 
 import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -181,6 +185,24 @@ def test_what_is_dropped_can_be_looked_at(build, tmp_path):
     assert remarks(ledger) == [
         "corpus/train: 1 utterances, 0.003 h of 2 utterances, 0.004 h are left out: no transcript"
     ]
+
+
+def test_the_command_warns_on_the_terminal_too(tmp_path):
+    write_rows(tmp_path / "all_recordings.jsonl.gz", [recording("a"), recording("b"), recording("c")])
+    speakers = {"a": "anna", "b": "ben", "c": "carl"}
+    rows = [supervision(name) | {"speaker": speaker} for name, speaker in speakers.items()]
+    write_rows(tmp_path / "all_supervisions.jsonl.gz", rows)
+    shares = {"unit": "speaker", "key": "1", "shares": {"train": 0.9, "dev": 0.1}}
+    split = Shares(**shares).split_of("anna")
+    script = Path(__file__).parents[2] / "scripts" / "select_utterances.py"
+    command = [sys.executable, str(script), *f"--recipe-dir {tmp_path} --part all --corpus c".split()]
+    command += [*f"--split {split} --language en --text [] --selected s.jsonl.gz --dropped d.jsonl.gz".split()]
+    command += ["--ledger", "l.json", "--log", "logs/x.log", "--split-by", json.dumps(shares)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    log = (tmp_path / "logs/x.log").read_text()
+    assert run.stderr.startswith("WARNING: c: ") and "are few for these shares" in run.stderr
+    assert run.stderr in log and f"c/{split}: in: " in log.splitlines()[-1]
+    assert json.loads((tmp_path / "l.json").read_text())["taken"]["utterances"] == len(list(read_rows(tmp_path / "s.jsonl.gz", dict)))  # fmt: skip
 
 
 def test_what_the_alphabet_removes_is_counted(build):
