@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.source:
         source = Source(**args.source)
     else:
-        source = Source("recipe", {"all": args.recipe}, {"root": args.recipe_root, "options": args.options})
+        source = Source(
+            "recipe", {"all": args.recipe}, {"recipe_root": args.recipe_root, "recipe_options": args.options}
+        )
     partial = args.output_dir.with_name(args.output_dir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

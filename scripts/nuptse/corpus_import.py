@@ -49,8 +49,8 @@ def import_corpus(task: Import, output_dir: Path) -> str:
     source = task.source
     account = Account(task.corpus, source.kind, changes=list(task.changes))
     if source.kind == "recipe":
-        recipe, root = source.parts["all"], task.base / source.options["root"]
-        report = prepare_recipe(recipe, root, source.options["options"], output_dir, task.threads)
+        root, options = task.base / source.options["recipe_root"], source.options["recipe_options"]
+        report = prepare_recipe(source.parts["all"], root, options, output_dir, task.threads)
         if task.converter.policy == Policy():
             _count(account, output_dir)
             write_account(account, (), output_dir)

@@ -21,8 +21,8 @@ def lhotse_rows(source: str | Mapping[str, str], base: Path, part: str) -> Itera
     """Yield the supervisions of a pair of Lhotse manifests (``recordings``, ``supervisions``) or of cuts, JSON lines.
 
     Times are those of the recording. A cut without a supervision is left out and counted. Audio must be one file for
-    each recording: commands are never run, addresses never opened. A relative path starts at the working directory if there
-    is such a file, else at the folder of the manifest.
+    each recording: commands are never run, addresses never opened. A relative path starts at the working directory if
+    there is such a file, else at the folder of the manifest.
 
     Raises:
         UserError: a line is not as it must be, or a supervision has no recording; names file and line.

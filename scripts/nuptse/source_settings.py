@@ -28,8 +28,6 @@ SOURCES = (
 )
 # The key of a source's long form that names what is read.
 PATH_KEYS = {"table": "file", "audio_folder": "folder", "huggingface": "dataset"}
-# Sources that are folders, of whose files the names and sizes count.
-FOLDERS = ("audio_folder", "shar")
 KALDI_FILES = ("wav.scp", "text", "segments", "utt2spk", "utt2lang", "reco2file_and_channel")
 
 
@@ -39,13 +37,23 @@ class Source:
 
     Attributes:
         kind: one of ``SOURCES``.
-        parts: what each part is read from; a source that knows its parts by itself has one entry, ``all``.
+        parts: what each part is read from; a single one is called ``all``.
         options: further keys of its block.
     """
 
     kind: str
     parts: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def knows_its_parts(self) -> bool:
+        """Whether the parts are only known when the source is read: those of a recipe, of a dataset, of a column."""
+        return self.kind in ("recipe", "huggingface") or (self.kind == "table" and self.parts.keys() == {"all"})
+
+    @property
+    def lists_audio(self) -> bool:
+        """Whether it names audio files one by one, wherever they lie."""
+        return self.kind in ("table", "nemo_manifest", "kaldi", "lhotse")
 
 
 def corpus_source(corpus: Mapping[str, Any]) -> Source:
@@ -59,6 +67,8 @@ def corpus_source(corpus: Mapping[str, Any]) -> Source:
     kind = next(key for key in SOURCES if key in corpus)
     value = corpus[kind]
     options: dict[str, Any] = {}
+    if kind == "recipe":
+        options = {key: corpus[key] for key in ("recipe_root", "recipe_options") if key in corpus}
     if kind in PATH_KEYS and isinstance(value, Mapping):
         options = {key: item for key, item in value.items() if key != PATH_KEYS[kind]}
         value = value[PATH_KEYS[kind]]
@@ -73,6 +83,11 @@ def source_paths(source: Source) -> list[str]:
     for value in source.parts.values():
         paths += value.values() if isinstance(value, Mapping) else [value]
     return paths
+
+
+def source_folders(source: Source) -> list[str]:
+    """Return the folders whose files are data of the corpus."""
+    return source_paths(source) if source.kind in ("audio_folder", "shar", "huggingface") else []
 
 
 def input_files(source: Source, base: str) -> list[str]:

@@ -54,7 +54,7 @@ def test_the_order_of_keys_changes_no_param():
             first, second = (getattr(plan, question)(experiment) for plan in plans)
             assert first == second
     for corpus in plans[0].corpora:
-        first, second = (plan.recipe_arguments(corpus) for plan in plans)
+        first, second = (plan.source_arguments(corpus) for plan in plans)
         assert first == second
 
 
