@@ -110,18 +110,20 @@ def import_rows(
     kept: dict[str, tuple[Utterance, Sound]] = {}
     for row in utterances:
         found = sounds[row.audio]
-        identity = _utterance_id(row, recordings[row.audio])
         if isinstance(found, str):
+            identity = _utterance_id(row, recordings[row.audio], None)
             rejected.append(Rejected(row.part, identity, row.audio, found, row.seconds))
-        elif identity in kept:
-            other, sound = kept[identity]
+            continue
+        sound = _channel_of(row, found)
+        identity = _utterance_id(row, recordings[row.audio], sound)
+        other, _ = kept.setdefault(identity, (row, sound))
+        if other is not row:
             if not _same(row, other):
                 raise UserError(_twice(identity, row, other))
-            rejected.append(
-                Rejected(row.part, identity, row.audio, "a row that stands there twice", sound_s(row, sound))
-            )
-        else:
-            kept[identity] = row, _channel_of(row, found)
+            seconds = sound_s(row, sound)
+            rejected.append(Rejected(row.part, identity, row.audio, "a row that stands there twice", seconds))
+    if not kept:
+        raise UserError(_bad_audio(utterances, bad, account.corpus))
     _write(kept, recordings, rejected, account, output_dir)
     return list(sounds)
 
@@ -211,12 +213,12 @@ def _from_shared_folder(names: Mapping[str, str]) -> dict[str, str]:
     return {audio: os.path.relpath(name, shared) if os.path.isabs(name) else name for audio, name in names.items()}
 
 
-def _utterance_id(row: Utterance, recording: str) -> str:
+def _utterance_id(row: Utterance, recording: str, sound: Sound | None) -> str:
     """Return the id of a row: its own, that of a whole recording, or recording and times (ms) as in Kaldi."""
     if row.id:
         return row.id
     channel = "" if row.channel is None else f"-c{row.channel}"
-    if not row.start and row.end is None:
+    if (not row.start and row.end is None) or (sound is not None and _is_whole(row, sound)):
         return recording + channel
     end = "" if row.end is None else f"-{round(row.end * 1000):07d}"
     return f"{recording}{channel}-{round(row.start * 1000):07d}{end}"
