@@ -23,6 +23,10 @@ import soundfile
 from nuptse.audio_headers import Header, needs_ffmpeg, read_header
 from nuptse.errors import UserError, write_atomically
 
+# Containers that ffmpeg may open, in its words.
+FFMPEG_FORMATS = (
+    "aac,mov,mp4,m4a,3gp,matroska,webm,asf,amr,ac3,eac3,nistsphere,wav,w64,mp3,ogg,flac,aiff,caf,au,wv,ape,tta"
+)
 BLOCK_SAMPLES = 1 << 16
 # libsndfile's names of encodings with more than 16 bits.
 DEEP_SUBTYPES = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_24", "ALAC_32"})
@@ -215,12 +219,12 @@ def _decode(source: str, target: Path) -> str:
             f"{source}: {os.path.splitext(source)[1]} files are decoded by ffmpeg, which is not installed: install it"
             " (apt, brew and conda have it), or convert the files, for example to FLAC"
         )
-    # `file:` and the whitelist: a name is never an option or an address, and a playlist cannot lead elsewhere.
-    options = "-nostdin -hide_banner -loglevel error -xerror -protocol_whitelist file".split()
+    # `file:` and the lists: a name is never an option or an address, and a playlist that calls itself audio is refused.
+    options = "-nostdin -hide_banner -loglevel error -xerror -protocol_whitelist file -format_whitelist".split()
     wanted = "-map 0:a:0 -map_metadata -1 -c:a flac -sample_fmt s16 -f flac -y".split()
     try:
         with write_atomically(target) as partial:
-            command = [ffmpeg, *options, "-i", f"file:{source}", *wanted, f"file:{partial}"]
+            command = [ffmpeg, *options, FFMPEG_FORMATS, "-i", f"file:{source}", *wanted, f"file:{partial}"]
             run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
             if run.returncode:
                 raise _DecodingError(run.stderr.decode(errors="replace").strip().rpartition("\n")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -182,5 +183,5 @@ def shar_rows(folder: Path, part: str, converter: Converter) -> Iterator[Row]:
                 row = own.to_dict()
                 supervision = _convert(row, _Supervision, place)
                 yield _utterance(row, supervision, cut.start, cut.id, audio, part, f"{place}: {cut.id}")
-    except (AssertionError, ValueError, KeyError, OSError, EOFError) as error:
+    except (AssertionError, ValueError, KeyError, OSError, EOFError, tarfile.TarError) as error:
         raise UserError(f"{folder} cannot be read as a Lhotse Shar directory: {error}") from error

@@ -11,7 +11,7 @@ import soundfile
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "unit"))
-from corpus_files import BLOCKS, write_all  # noqa: E402 -- the same files that the unit tests read
+from corpus_files import BLOCKS, write_all
 
 from nuptse.archives import extract
 from nuptse.shard_index import index_shards
