@@ -61,7 +61,11 @@ class Plan:
         self.corpora: Config = self.config["corpora"]
         self.models: Config = self.config["models"]
         for name, corpus in self.corpora.items():
-            _check_paths(name, corpus)
+            if "folder" in corpus and not Path(corpus["folder"]).is_dir():
+                raise UserError(
+                    f"`corpora.{name}.folder` is {corpus['folder']!r}, which is no folder: give one that exists,"
+                    f" absolute or relative to {Path.cwd()}"
+                )
         self.audio: str | None = self.config["audio"]
         if self.audio is not None and not Path(self.audio).exists():
             raise UserError(
@@ -76,6 +80,8 @@ class Plan:
                     f" to {Path.cwd()}"
                 )
         self.experiments = {name: resolve_experiment(self.config, name, schema) for name in self.config["experiments"]}
+        for name in dict.fromkeys(corpus for corpus, _ in self.used_splits):
+            _check_source(name, self.corpora[name])
 
     # --- files of the workflow ---
 
@@ -423,11 +429,8 @@ class Plan:
         return _json(page_settings(self.config, self.experiments, {corpus for corpus, _ in self.used_splits}))
 
 
-def _check_paths(name: str, corpus: Mapping[str, Any]) -> None:
+def _check_source(name: str, corpus: Mapping[str, Any]) -> None:
     """Refuse a folder, table or manifest that is not there. What comes out of archives is not there yet."""
-    exists = f"give one that exists, absolute or relative to {Path.cwd()}"
-    if "folder" in corpus and not Path(corpus["folder"]).is_dir():
-        raise UserError(f"`corpora.{name}.folder` is {corpus['folder']!r}, which is no folder: {exists}")
     source = corpus_source(corpus)
     if "archives" in corpus or source.kind in ("huggingface", "nemo_shards"):
         return
@@ -435,7 +438,10 @@ def _check_paths(name: str, corpus: Mapping[str, Any]) -> None:
     for path in source_paths(source):
         full = Path(corpus.get("folder", ""), path)
         if not (full.is_dir() if wanted == "folder" else full.is_file()):
-            raise UserError(f"`corpora.{name}.{source.kind}` is {str(full)!r}, which is no {wanted}: {exists}")
+            raise UserError(
+                f"`corpora.{name}.{source.kind}` is {str(full)!r}, which is no {wanted}: give one that exists, absolute"
+                f" or relative to {Path.cwd()}"
+            )
 
 
 # Settings in which experiments may differ that are compared for their layout.
