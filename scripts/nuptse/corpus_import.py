@@ -10,11 +10,12 @@ import msgspec
 
 from nuptse.converting import Converter, Policy
 from nuptse.import_ledger import Account, write_account
-from nuptse.importing import Row, import_rows
+from nuptse.importing import import_rows
 from nuptse.jsonl import read_rows
 from nuptse.lhotse_sources import lhotse_rows
 from nuptse.manifests import prepare_recipe
 from nuptse.source_settings import Source
+from nuptse.utterances import Row
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from nuptse.converting import Converter
 from nuptse.errors import UserError
 from nuptse.import_ledger import as_text
-from nuptse.importing import Row, Utterance
+from nuptse.utterances import Row, Utterance
 
 COLUMNS = ("audio", "text", "id", "speaker", "language")
 REQUIRED = ("audio", "text")

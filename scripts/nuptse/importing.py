@@ -6,11 +6,9 @@ audio whose header can be read, and an account in which every row is either a su
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,67 +17,13 @@ from nuptse.converting import Converter, Sound
 from nuptse.errors import UserError
 from nuptse.import_ledger import Account, as_text
 from nuptse.jsonl import row_writer, write_rows
+from nuptse.utterances import Rejected, Row, Utterance, portable, recording_ids, utterance_id
 
 # A row of a whole file may state a duration that was rounded this much.
 ROUNDING_S = 0.05
 SHOWN = 3
 # Files that a thread looks at before it takes the next lot.
 LOT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One row of a source, before its audio was looked at.
-
-    Attributes:
-        part: of the source, such as ``train``.
-        place: file and line, for messages.
-        audio: path of the file.
-        text: transcript.
-        name: of the audio, from which ids are made; see :func:`name_below`.
-        id: of the utterance; "" if the source has none.
-        recording: id of the recording; "" if the source has none.
-        start: s from the start of the file.
-        end: s; None for all that follows.
-        channel: number from 0, where the file has several speakers.
-        speaker, language: "" if unknown.
-        extra: further keys of the supervision.
-    """
-
-    part: str
-    place: str
-    audio: str
-    text: str
-    name: str
-    id: str = ""
-    recording: str = ""
-    start: float = 0.0
-    end: float | None = None
-    channel: int | None = None
-    speaker: str = ""
-    language: str = ""
-    extra: Mapping[str, Any] | None = None
-
-    @property
-    def seconds(self) -> float | None:
-        return None if self.end is None else self.end - self.start
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """An utterance that is left out: by its source, or because of its audio.
-
-    ``seconds`` is None where nothing says how long it is.
-    """
-
-    part: str
-    id: str
-    audio: str
-    reason: str
-    seconds: float | None = None
-
-
-Row = Utterance | Rejected
 
 
 def import_rows(
@@ -102,7 +46,7 @@ def import_rows(
         UserError: two rows have one id, an audio file cannot be used, or nothing is left.
     """
     utterances, rejected = _divided(rows, account)
-    recordings = _recording_ids(utterances)
+    recordings = recording_ids(utterances)
     sounds = _sounds(recordings, converter, threads)
     bad = {audio: found for audio, found in sounds.items() if isinstance(found, str)}
     if bad and not exclude:
@@ -111,11 +55,14 @@ def import_rows(
     for row in utterances:
         found = sounds[row.audio]
         if isinstance(found, str):
-            identity = _utterance_id(row, recordings[row.audio], None)
+            identity = utterance_id(row, recordings[row.audio], False)
             rejected.append(Rejected(row.part, identity, row.audio, found, row.seconds))
             continue
         sound = _channel_of(row, found)
-        identity = _utterance_id(row, recordings[row.audio], sound)
+        identity = utterance_id(row, recordings[row.audio], _is_whole(row, sound))
+        if sound_s(row, sound) <= 0:
+            rejected.append(Rejected(row.part, identity, row.audio, "it begins behind the end of its audio"))
+            continue
         other, _ = kept.setdefault(identity, (row, sound))
         if other is not row:
             if not _same(row, other):
@@ -159,69 +106,7 @@ def check_part(name: str) -> str:
     return name
 
 
-# --- ids ---
-
-
-def audio_path(path: str, folder: Path) -> str:
-    """Return the file that a manifest names, as NeMo finds it: from the working directory, else from ``folder``."""
-    return os.path.normpath(path if os.path.isabs(path) or os.path.exists(path) else folder / path)
-
-
-def name_below(path: str, root: Path) -> str:
-    """Return the path of a file as seen from the root of its corpus, or its full path if it lies elsewhere."""
-    full, below = os.path.abspath(root / path), os.path.abspath(root)
-    return os.path.relpath(full, below) if full.startswith(below.rstrip(os.sep) + os.sep) else full
-
-
-def _recording_ids(rows: Sequence[Utterance]) -> dict[str, str]:
-    """Return the id of the recording in each audio file: the source's own, or its name without the suffix.
-
-    Where two files differ in their suffix only, both keep it. What lies outside of the root of the corpus is named from
-    the folder that all such files share.
-
-    Raises:
-        UserError: one id for two files, or two for one file.
-    """
-    first: dict[str, Utterance] = {}
-    for row in rows:
-        other = first.setdefault(row.audio, row)
-        if other.recording != row.recording:
-            raise UserError(
-                f"{row.place}: {as_text(row.audio)} is the recording {row.recording!r}, but {other.recording!r} in"
-                f" {other.place}"
-            )
-    names = _from_shared_folder({audio: row.name for audio, row in first.items() if not row.recording})
-    stems = Counter(os.path.splitext(name)[0] for name in names.values())
-    ids: dict[str, str] = {}
-    owners: dict[str, Utterance] = {}
-    for audio, row in first.items():
-        stem = os.path.splitext(names.get(audio, ""))[0]
-        identity = row.recording or (stem if stems[stem] == 1 else names[audio])
-        other = owners.setdefault(identity, row)
-        if other is not row:
-            raise UserError(
-                f"{row.place}: the recording {as_text(identity)} is {as_text(audio)}, but {as_text(other.audio)} in"
-                f" {other.place}"
-            )
-        ids[audio] = identity
-    return ids
-
-
-def _from_shared_folder(names: Mapping[str, str]) -> dict[str, str]:
-    elsewhere = {os.path.dirname(name) for name in names.values() if os.path.isabs(name)}
-    shared = os.path.commonpath(elsewhere) if elsewhere else ""
-    return {audio: os.path.relpath(name, shared) if os.path.isabs(name) else name for audio, name in names.items()}
-
-
-def _utterance_id(row: Utterance, recording: str, sound: Sound | None) -> str:
-    """Return the id of a row: its own, that of a whole recording, or recording and times (ms) as in Kaldi."""
-    if row.id:
-        return row.id
-    channel = "" if row.channel is None else f"-c{row.channel}"
-    if (not row.start and row.end is None) or (sound is not None and _is_whole(row, sound)):
-        return recording + channel
-    end = "" if row.end is None else f"-{round(row.end * 1000):07d}"
-    return f"{recording}{channel}-{round(row.start * 1000):07d}{end}"
+# --- rows with one id ---
 
 
 def _same(row: Utterance, other: Utterance) -> bool:
@@ -359,10 +244,3 @@ def _supervision(identity: str, row: Utterance, sound: Sound, recording: str) ->
 
 def _rejected(row: Rejected) -> dict[str, Any]:
     return {"id": as_text(row.id), "audio": as_text(row.audio), "reason": row.reason, "seconds": row.seconds}
-
-
-def portable(path: str) -> str:
-    """Return a path below the working directory relative to it, so that manifests are the same in every checkout."""
-    here = os.getcwd()
-    full = os.path.normpath(path)
-    return os.path.relpath(full, here) if os.path.isabs(full) and full.startswith(here + os.sep) else full

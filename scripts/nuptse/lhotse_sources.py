@@ -12,7 +12,7 @@ import msgspec
 
 from nuptse.converting import Converter
 from nuptse.errors import UserError
-from nuptse.importing import Rejected, Row, Utterance, audio_path
+from nuptse.utterances import Rejected, Row, Utterance, audio_path
 
 # Keys of a supervision that have a place of their own in an Utterance.
 _OWN = frozenset({"id", "recording_id", "start", "duration", "channel", "text", "language", "speaker"})

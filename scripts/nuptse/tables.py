@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nuptse.errors import UserError
-from nuptse.importing import Utterance, name_below
+from nuptse.utterances import Utterance, name_below
 
 COLUMNS = ("path", "text", "id", "speaker", "language", "split", "start", "end", "duration", "channel")
 REQUIRED = ("path", "text")

@@ -14,8 +14,8 @@ import msgspec
 from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES
 from nuptse.errors import UserError
 from nuptse.folder_state import files_below
-from nuptse.importing import Rejected, Row, Utterance, audio_path, name_below
 from nuptse.tables import segment
+from nuptse.utterances import Rejected, Row, Utterance, audio_path, name_below
 
 AUDIO = READABLE_SUFFIXES | OTHER_SUFFIXES
 

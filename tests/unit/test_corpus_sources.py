@@ -204,6 +204,13 @@ def test_segments_of_a_long_recording(corpus):
     assert len(corpus.rows("recordings")) == 1
 
 
+def test_a_segment_behind_the_end_is_left_out(corpus):
+    corpus.read(table(corpus, "path,text,start,end\na.wav,x,0.2,\na.wav,y,0.5,\na.wav,z,7,\n"))
+    assert [(row["start"], row["duration"]) for row in corpus.rows("supervisions")] == [(0.2, 0.3)]
+    left = {"utterances": 2, "seconds": 0.0, "unknown_duration": 2}
+    assert corpus.ledger["parts"]["all"]["left_out"] == {"it begins behind the end of its audio": left}
+
+
 BAD_TABLES = {
     "no column": ("file,text\na.wav,x\n", r"t.csv, line 1: there is no column 'path' for `columns.path`; there are 'file', 'text'"),
     "a column twice": ("path,text,text\na.wav,x,y\n", r"t.csv, line 1: the column 'text' stands there twice"),
