@@ -1,5 +1,5 @@
-# Needs: data/raw/{corpus}/ or the `folder` of a corpus.
-# Gives: data/recipes/{corpus}/,
+# Needs: data/raw/{corpus}/, or the files that the source of a corpus names.
+# Gives: data/recipes/{corpus}/, data/converted/{corpus}/,
 #        data/manifests/{corpus}_{selected,dropped,selection,recordings,supervisions,cuts,ledger,nemo}_{split}.
 
 
@@ -10,9 +10,9 @@ rule manifests:
 
 
 rule prepare_manifests:
-    """Run the Lhotse recipe of a corpus."""
+    """Read a corpus from its source: a Lhotse recipe, a table, a manifest, a folder."""
     input:
-        unpack(ask(plan.corpus_folder)),
+        unpack(ask(plan.corpus_inputs)),
         code=code("prepare_manifests.py"),
     output:
         folder=directory("data/recipes/{corpus}"),
@@ -27,10 +27,12 @@ rule prepare_manifests:
         mem_mb=4000,
         runtime=240,
     params:
-        recipe=ask(plan.recipe_arguments),
+        source=ask(plan.source_arguments),
         changes=ask(plan.corpus_changes),
+        losses=ask(plan.audio_losses),
     shell:
-        "python {input.code[0]:q} {params.recipe:q} --corpus-dir {input.folder:q} --num-jobs {threads}"
+        "python {input.code[0]:q} --corpus {wildcards.corpus:q} {params.source:q} --changes {params.losses:q}"
+        " --converted-dir data/converted/{wildcards.corpus:q} --num-jobs {threads}"
         " --output-dir {output.folder:q} > {log:q} 2>&1"
 
 

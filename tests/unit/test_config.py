@@ -79,6 +79,8 @@ CORPUS = read()["corpora"]["quickstart"]
 NO_SPLITS = {key: value for key, value in read()["corpora"]["quickstart_yesno"].items() if key != "splits"}
 EXPERIMENT = "experiments.finetune_from_cutset"
 
+MINE = {"table": "t.csv", "splits": {"train": "train"}, "language": "en", "text": []}
+
 MISTAKES = {
     "unknown key": ("corpora.quickstart.recipt", "librispeech", "`corpora.quickstart.recipt` is not a key that exists; did you mean `recipe`"),
     "unknown top-level key": ("experimnts", {}, "`experimnts` is not a key that exists; did you mean `experiments`"),
@@ -93,6 +95,22 @@ MISTAKES = {
     "neither archives nor folder": ("corpora.quickstart.archives", None, "`corpora.quickstart` has none of `archives`, `folder`"),
     "base model given in two ways": ("models.quickstart_base.pretrained", "nvidia/x", "`models.quickstart_base` has `pretrained` and `url`"),
     "bad checksum": ("corpora.quickstart.archives.train-clean-5.tar.gz.sha256", "abc", "is 'abc', expected text of the form"),
+    "no source": ("corpora.quickstart.recipe", None, "`corpora.quickstart` has none of `recipe`, `table`, `audio_folder`, `nemo_manifest`, `kaldi`, `lhotse`, `shar`, `huggingface`, `nemo_shards`: give exactly one"),
+    "two sources": ("corpora.mine.kaldi", "data/train", "`corpora.mine` has `table` and `kaldi` of `recipe`, `table`"),
+    "table in two places": ("corpora.mine", {**MINE, "folder": "/data", "archives": {"a.tar": {"url": "a.tar"}}}, "`corpora.mine` has `archives` and `folder`: give one of them, in which `table` lies"),
+    "table outside of the archives": ("corpora.mine", {**MINE, "table": "../t.csv", "archives": {"a.tar": {"url": "a.tar"}}}, "`corpora.mine.table` is '../t.csv': it must lie inside the unpacked archives"),
+    "a table without a file": ("corpora.mine.table", {"root": "clips"}, "`corpora.mine.table` lacks `file`"),
+    "unknown column": ("corpora.mine.table", {"file": "t.csv", "columns": {"speker": "s"}}, "`corpora.mine.table.columns.speker` is not a key that exists; did you mean `speaker`"),
+    "files and a column for the parts": ("corpora.mine.table", {"file": {"train": "t.csv"}, "columns": {"split": "set"}}, "`corpora.mine.table` has a file for each part and a column `split`: give one of the two"),
+    "unknown part": ("corpora.mine", {**{key: value for key, value in MINE.items() if key != "table"}, "nemo_manifest": {"training": "t.json"}}, "`corpora.mine.splits.train` is 'train', which `corpora.mine.nemo_manifest` lacks; did you mean `training`"),
+    "options of a recipe": ("corpora.mine.recipe_options", {"x": 1}, "`corpora.mine.recipe_options` belongs to a `recipe`, and this corpus has a `table`: remove it"),
+    "unknown policy": ("corpora.mine.channels", "left", "`corpora.mine.channels` is 'left', which has none of the forms that are allowed here"),
+    "a rate in kHz": ("corpora.mine.sampling_rate", 16, "`corpora.mine.sampling_rate` is 16, expected at least 4000"),
+    "shell command as source": ("corpora.mine.table", "pipe:cat t.csv", "`corpora.mine.table` holds `pipe:`, which NeMo would run as a shell command"),
+    "text profile of shards": ("corpora.shards.text", ["lower"], "`corpora.shards.text` is ['lower'], but the transcripts of `nemo_shards` are used as they are: set it to []"),
+    "rate of shards": ("corpora.shards.sampling_rate", 16000, "`corpora.shards.sampling_rate` is 16000, but the audio of `nemo_shards` is used as it is"),
+    "shards in another layout": (f"{EXPERIMENT}.train", [{"corpus": "shards"}], f"`{EXPERIMENT}.train[0]` names shards/train, whose audio lies in `nemo_shards`: they can only be trained on, with the layout tarred"),
+    "shards to validate on": ("experiments.finetune_from_nemo_tarred.validation", [{"corpus": "shards", "split": "train"}], "`experiments.finetune_from_nemo_tarred.validation[0]` names shards/train, whose audio lies in `nemo_shards`"),
     "unknown recipe": ("corpora.quickstart.recipe", "libri_speech", "Lhotse has no recipe 'libri_speech'; did you mean `librispeech`"),
     "unknown mirror": ("corpora.quickstart.archives.train-clean-5.tar.gz.url", "quikstart:31/a.tar.gz", "begins with `quikstart:`, which is neither http(s):// nor file:// nor a name under `mirrors`; did you mean `quickstart`"),
     "unknown text step": ("corpora.quickstart.text", ["lowercase"], "which has none of the forms that are allowed here"),
@@ -134,6 +152,8 @@ MISTAKES = {
 @pytest.mark.parametrize(("dotted", "value", "sentence"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_named_with_its_remedy(dotted, value, sentence):
     config = read()
+    config["corpora"]["mine"] = copy.deepcopy(MINE)
+    config["corpora"]["shards"] = {"nemo_shards": {"train": "s"}, "splits": {"train": "train"}, "language": "en", "text": []}  # fmt: skip
     config["models"]["untrained"] = {
         "from_scratch": {"tokenizer": {"train": [{"corpus": "quickstart"}]}, "n_heads": 4, "conv_kernel_size": 9}
     }

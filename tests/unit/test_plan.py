@@ -54,7 +54,7 @@ def test_the_order_of_keys_changes_no_param():
             first, second = (getattr(plan, question)(experiment) for plan in plans)
             assert first == second
     for corpus in plans[0].corpora:
-        first, second = (plan.recipe_arguments(corpus) for plan in plans)
+        first, second = (plan.source_arguments(corpus) for plan in plans)
         assert first == second
 
 
@@ -95,6 +95,56 @@ def test_a_missing_corpus_folder_is_refused():
     changed["corpora"]["mine"] = {"recipe": "yesno", "folder": "/no/where", "splits": {"train": "train"}, "language": "he", "text": []}  # fmt: skip
     with pytest.raises(UserError, match="`corpora.mine.folder` is '/no/where', which is no folder"):
         Plan(changed, SCHEMA, ROOT)
+
+
+def using(tmp_path, block):
+    """A plan whose first experiment trains on a corpus of this source, below ``tmp_path``."""
+    changed = config()
+    common = {"folder": str(tmp_path), "splits": {"train": "train"}, "language": "en", "text": []}
+    changed["corpora"]["mine"] = common | block
+    changed["experiments"]["finetune_from_nemo_tarred"]["train"] = [{"corpus": "mine"}]
+    return Plan(changed, SCHEMA, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"table": "t.csv"}, r"`corpora.mine.table` is '.*/t.csv', which is no file: give one that exists"),
+        ({"kaldi": {"train": "k"}}, r"`corpora.mine.kaldi` is '.*/k', which is no folder"),
+        ({"lhotse": {"train": {"recordings": "r", "supervisions": "s"}}}, r"`corpora.mine.lhotse` is '.*/r', which is no file"),
+    ],
+)  # fmt: skip
+def test_a_missing_source_is_refused_where_it_is_used(tmp_path, block, message):
+    with pytest.raises(UserError, match=message):
+        using(tmp_path, block)
+
+
+def test_tables_and_manifests_are_inputs_and_folders_are_watched(tmp_path):
+    (tmp_path / "t.csv").touch()
+    plan = using(tmp_path, {"table": "t.csv"})
+    assert plan.corpus_inputs("mine") == {"files": [f"{tmp_path}/t.csv"]}
+    assert f"--corpus-dir={tmp_path}" in plan.source_arguments("mine")
+    assert (plan.corpus_changes("mine"), plan.audio_losses("mine")) == ("", "[]")
+    for kind, block in (("audio_folder", {"folder": {"train": "audio_folder"}}), ("shar", {"train": "shar"})):
+        (tmp_path / kind).mkdir()
+        plan = using(tmp_path, {kind: block})
+        before = plan.corpus_changes("mine")
+        (tmp_path / kind / "a.tar").write_bytes(b"x")
+        assert plan.corpus_inputs("mine") == {} and plan.corpus_changes("mine") != before
+    plan = using(tmp_path, {"huggingface": "name/on-the-hub"})
+    assert plan.corpus_inputs("mine") == {} and plan.corpus_changes("mine") == ""
+
+
+def test_shards_that_are_there_are_trained_on_where_they_lie(tmp_path):
+    patterns = {"manifests": "m_manifest_{0..1}.json", "tars": "audio_{0..1}.tar"}
+    plan = using(tmp_path, {"nemo_shards": {"train": patterns}})
+    assert f"model.train_ds.tarred_audio_filepaths={tmp_path}/audio__OP_0..1_CL_.tar" in [
+        option.replace('"', "") for option in plan.overrides("finetune_from_nemo_tarred")
+    ]
+    assert plan.shard_manifests("mine", "train") == [f"{tmp_path}/m_manifest_{i}.json" for i in (0, 1)]
+    assert "data/manifests/mine_nemo_train.json" not in plan.all_manifests()
+    assert plan.training_data("finetune_from_nemo_tarred") == ["data/shards/mine_train/ledger.json"]
+    assert "index_nemo_shards" in json.loads(plan.page_settings())["steps"]
 
 
 def test_a_pinned_file_is_the_same_wherever_it_comes_from():
