@@ -366,6 +366,16 @@ def test_every_channel_is_a_recording_of_its_own(corpus):
         corpus.read(table(corpus, "path,text\ncall.wav,hello\n"), policy={"channels": "split"})
 
 
+def test_utterances_on_other_channels_are_left_out(corpus):
+    write_audio(corpus.folder / "corpus" / "call.wav", channels=2)
+    corpus.read(
+        table(corpus, "path,text,end,channel\ncall.wav,hello,0.2,0\ncall.wav,yes,0.2,1\n"), policy={"channels": 1}
+    )
+    assert [row["text"] for row in corpus.rows("supervisions")] == ["yes"]
+    left = {"utterances": 1, "seconds": 0.2, "unknown_duration": 0}
+    assert corpus.ledger["parts"]["all"]["left_out"] == {"it is not on channel 1": left}
+
+
 def test_several_channels_want_a_policy(corpus):
     write_audio(corpus.folder / "corpus" / "two.wav", channels=2)
     block = table(corpus, "path,text\ntwo.wav,x\na.wav,x\n")
