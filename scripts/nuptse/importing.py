@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nuptse.converting import Converter, Sound
+from nuptse.converting import Converter, Policy, Sound
 from nuptse.errors import UserError
 from nuptse.import_ledger import Account, as_text
 from nuptse.jsonl import row_writer, write_rows
@@ -54,14 +54,11 @@ def import_rows(
     kept: dict[str, tuple[Utterance, Sound]] = {}
     for row in utterances:
         found = sounds[row.audio]
-        if isinstance(found, str):
-            identity = utterance_id(row, recordings[row.audio], False)
-            rejected.append(Rejected(row.part, identity, row.audio, found, row.seconds))
-            continue
-        sound = _channel_of(row, found)
-        identity = utterance_id(row, recordings[row.audio], _is_whole(row, sound))
-        if sound_s(row, sound) <= 0:
-            rejected.append(Rejected(row.part, identity, row.audio, "it begins behind the end of its audio"))
+        sound = None if isinstance(found, str) else _channel_of(row, found)
+        identity = utterance_id(row, recordings[row.audio], sound is not None and _is_whole(row, sound))
+        reason = found if isinstance(found, str) else _misfit(row, found, converter.policy)
+        if sound is None or reason:
+            rejected.append(Rejected(row.part, identity, row.audio, reason, row.seconds))
             continue
         other, _ = kept.setdefault(identity, (row, sound))
         if other is not row:
@@ -172,6 +169,13 @@ def _channel_of(row: Utterance, found: Sequence[Sound]) -> Sound:
     if row.channel >= len(found):
         raise UserError(f"{row.place}: the channel is {row.channel}, but {as_text(row.audio)} has only {len(found)}")
     return found[row.channel]
+
+
+def _misfit(row: Utterance, found: Sequence[Sound], policy: Policy) -> str:
+    """Return why a row is left out although its audio can be used, or ""."""
+    if isinstance(policy.channels, int) and row.channel not in (None, policy.channels):
+        return f"it is not on channel {policy.channels}"
+    return "it begins behind the end of its audio" if row.start >= found[0].header.duration else ""
 
 
 def sound_s(row: Utterance, sound: Sound) -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import soundfile
 from corpus_files import BLOCKS, cut_set, write_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lhotse import RecordingSet, SupervisionSet
+from lhotse import CutSet, RecordingSet, SupervisionSet
+from lhotse.utils import fastcopy
 
 from nuptse.converting import Converter, Policy
 from nuptse.corpus_import import Import, import_corpus
@@ -366,6 +368,16 @@ def test_every_channel_is_a_recording_of_its_own(corpus):
         corpus.read(table(corpus, "path,text\ncall.wav,hello\n"), policy={"channels": "split"})
 
 
+def test_utterances_on_other_channels_are_left_out(corpus):
+    write_audio(corpus.folder / "corpus" / "call.wav", channels=2)
+    corpus.read(
+        table(corpus, "path,text,end,channel\ncall.wav,hello,0.2,0\ncall.wav,yes,0.2,1\n"), policy={"channels": 1}
+    )
+    assert [row["text"] for row in corpus.rows("supervisions")] == ["yes"]
+    left = {"utterances": 1, "seconds": 0.2, "unknown_duration": 0}
+    assert corpus.ledger["parts"]["all"]["left_out"] == {"it is not on channel 1": left}
+
+
 def test_several_channels_want_a_policy(corpus):
     write_audio(corpus.folder / "corpus" / "two.wav", channels=2)
     block = table(corpus, "path,text\ntwo.wav,x\na.wav,x\n")
@@ -415,7 +427,6 @@ def test_what_libsndfile_does_not_read_wants_ffmpeg(corpus, monkeypatch):
 
 
 def test_ffmpeg_decodes(corpus):
-    import shutil
     import subprocess
 
     if not shutil.which("ffmpeg"):
@@ -642,6 +653,48 @@ def test_in_is_kept_and_rejected(corpus, kind, rows):
         duplicates = sum(row["seconds"] for row in rejected if row["reason"].startswith("a row that stands"))
         assert account["seconds"] + duplicates == pytest.approx(expected, abs=1e-6)
         assert sum(a["unknown_duration"] for a in left) == sum(row["seconds"] is None for row in rejected)
+
+
+@pytest.mark.parametrize("kind", ["audio_folder", "huggingface", "shar"])
+@given(kinds=st.lists(st.sampled_from(["good", "no text", "no audio", "damaged"]), min_size=1, max_size=6))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_in_is_kept_and_rejected_in_containers_too(corpus, kind, kinds):
+    import datasets
+
+    folder = corpus.folder / "corpus" / "container"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    kinds = ["good", *kinds]
+    if kind == "audio_folder":
+        for number, what in enumerate(kinds):
+            if what != "no audio":
+                write_audio(folder / f"{number}.wav")
+            if what == "damaged":
+                (folder / f"{number}.wav").write_text("no audio")
+            if what != "no text":
+                (folder / f"{number}.txt").write_text("word")
+        good = kinds.count("good")
+    elif kind == "huggingface":
+        audio = (folder.parent / "a.wav").read_bytes()
+        rows = [{"bytes": b"x" if what == "damaged" else audio, "path": f"{i}.wav"} for i, what in enumerate(kinds)]
+        data = datasets.Dataset.from_dict({"audio": rows, "text": ["word"] * len(kinds), "id": list(range(len(kinds)))})
+        data.save_to_disk(folder)
+        good = len(kinds) - kinds.count("damaged")
+    else:
+        cuts = cut_set([{"audio": folder.parent / "a.wav", "text": "word", "speaker": "s"}] * len(kinds))
+        own = []
+        for number, (one, what) in enumerate(zip(cuts, kinds, strict=True)):
+            one = fastcopy(one, id=str(number), supervisions=[fastcopy(s, id=f"s{number}") for s in one.supervisions])
+            own.append(one.drop_supervisions() if what == "no text" else one)
+        CutSet.from_cuts(own).to_shar(folder, fields={"recording": "wav"}, shard_size=3)
+        good = len(kinds) - kinds.count("no text")
+    corpus.read({kind: "container"}, exclude=True)
+    account = corpus.ledger["parts"]["all"]
+    left = account["left_out"].values()
+    assert len(corpus.rows("supervisions")) == account["supervisions"] == good
+    assert len(corpus.rows("rejected")) == sum(a["utterances"] for a in left) == account["rows"] - good
+    assert account["rows"] == len(kinds)
+    assert account["seconds"] == pytest.approx(0.5 * good)
 
 
 def test_times_of_a_cut_are_those_of_its_recording(corpus):

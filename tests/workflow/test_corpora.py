@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import soundfile
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "unit"))
-from corpus_files import BLOCKS, write_all
+from corpus_files import BLOCKS, write_all, write_table
 
 from nuptse.archives import extract
 from nuptse.shard_index import index_shards
@@ -164,3 +165,34 @@ def changes(checkout, corpus, options):
     tar.write_bytes(tar.read_bytes() + b"\0" * 512)
     jobs = checkout.scheduled("data/shards/nemo_shards_train/ledger.json", *options)
     assert jobs == {"index_nemo_shards corpus=nemo_shards, split=train"}
+
+
+@pytest.mark.slow
+def test_a_table_inside_of_an_archive(checkout):
+    """It is unpacked, converted as the policy says, and read again when somebody edits it."""
+    corpus = checkout.folder / "corpus"
+    parts = real_utterances(corpus)
+    write_table(corpus, parts)
+    with tarfile.open(checkout.folder / "own.tar.gz", "w:gz") as tar:
+        tar.add(corpus, "own corpus")
+    block = {
+        "table": "own corpus/table.csv",
+        "archives": {"own.tar.gz": {"url": (checkout.folder / "own.tar.gz").as_uri()}},
+        "sampling_rate": 8000,
+        "splits": {"train": "train", "dev": "dev"},
+        "language": "en",
+        "text": ["lower"],
+    }
+    options = ("--configfile", checkout.overlay({"corpora": {"own": block}}))
+    cuts = "data/manifests/own_cuts_train.jsonl.gz"
+    checkout.snakemake(cuts, *options)
+    with gzip.open(checkout.folder / cuts) as lines:
+        recordings = [json.loads(line)["recording"] for line in lines]
+    assert len(recordings) == COUNTS["train"]
+    for recording in recordings:
+        assert soundfile.info(checkout.folder / recording["sources"][0]["source"]).samplerate == 8000
+    assert import_ledger(checkout, "own")["converted"] == sum(COUNTS.values())
+    assert checkout.scheduled(cuts, *options) == set()
+    table = checkout.folder / "data/raw/own/own corpus/table.csv"
+    table.write_text(table.read_text().replace("THE", "A"))
+    assert "prepare_manifests corpus=own" in checkout.scheduled(cuts, *options)
