@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import soundfile
 
 from nuptse.audio_sources import OTHER_SUFFIXES
+from nuptse.unreadable import why_unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,7 @@ def read_header(path: str) -> Header | str:
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
         if os.path.isdir(path):
             return "a folder, not a file"
-        reason = " ".join(str(error).split()).rpartition(": ")[2]
-        if not reason or reason.startswith("File does not exist"):  # libsndfile's words for an MP3 file that is none
-            reason = f"it is damaged, or no {os.path.splitext(path)[1]}"
-        return f"unreadable: {reason}"
+        return f"unreadable: {why_unreadable(error, path)}"
     return header if header.num_samples > 0 else "empty"
 
 
