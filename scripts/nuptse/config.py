@@ -312,6 +312,8 @@ def _shard_corpus_mistakes(key: str, corpus: Config) -> Iterator[str]:
         yield f"`{key}.split_by` cannot divide `nemo_shards`, which are used as they are: remove it"
     if any(value is not None for value in corpus["filters"].values()):
         yield f"`{key}.filters` cannot leave anything out of `nemo_shards`, which are used as they are: remove them"
+    if corpus["on_bad_audio"] == "exclude":
+        yield f"`{key}.on_bad_audio` cannot leave anything out of `nemo_shards`, which are used as they are: remove it"
     for own in ("sampling_rate", "channels"):
         if corpus[own] is not None:
             yield f"`{key}.{own}` is {corpus[own]}, but the audio of `nemo_shards` is used as it is: remove it"

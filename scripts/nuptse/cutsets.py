@@ -2,32 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from nuptse.audio_facts import AudioFacts
+from nuptse.audio_problems import PROBLEMS, AudioLimits, errors_of
+from nuptse.errors import UserError
 from nuptse.jsonl import read_rows, row_writer, write_rows
 from nuptse.ledgers import Amount, Histogram, Ledger
 
 
-def build_cutset(selected: Path, outputs: Mapping[str, Path], ledger: Ledger) -> None:
+class Rejected(msgspec.Struct):
+    """A row of ``<part>_rejected.jsonl.gz``: audio that could not be imported; ``seconds`` is None if nobody knows."""
+
+    id: str
+    audio: str
+    reason: str
+    seconds: float | None = None
+
+
+def build_cutset(
+    selected: Path,
+    outputs: Mapping[str, Path],
+    ledger: Ledger,
+    audio: Path | None = None,
+    limits: AudioLimits | None = None,
+    rejected: Iterable[Path] = (),
+) -> None:
     """Write the cuts of one split, sorted by id, and the recordings and supervisions that they are made of.
 
     Args:
         selected: cuts of ``nuptse.selection``.
-        outputs: paths of ``recordings``, ``supervisions`` and ``cuts`` (``.jsonl.gz``).
+        outputs: paths of ``recordings``, ``supervisions``, ``cuts`` and ``quarantine`` (``.jsonl.gz``).
         ledger: that of the selection; goes on to be filled in.
+        audio: facts of the audio of each of ``selected``, in their order: utterances whose audio has an error are
+            quarantined. None: all of them stay.
+        limits: what an error is.
+        rejected: what the import has left out; added to the quarantine and to what was taken. A file need not exist.
+
+    Raises:
+        UserError: no utterance is left, or ``audio`` belongs to other cuts.
     """
     ledger.kept, ledger.histogram = Amount(), Histogram()
     recordings: dict[str, dict[str, Any]] = {}
-    with row_writer(outputs["supervisions"]) as write_supervision, row_writer(outputs["cuts"]) as write_cut:
-        for cut in read_rows(selected, dict):
+    with (
+        row_writer(outputs["supervisions"]) as write_supervision,
+        row_writer(outputs["cuts"]) as write_cut,
+        row_writer(outputs["quarantine"]) as quarantine,
+    ):
+        for row in (row for path in rejected if path.exists() for row in read_rows(path, Rejected)):
+            quarantine(_rejected_row(row))
+            ledger.taken.add(row.seconds or 0.0)
+            ledger.quarantine(f"not imported: {row.reason}", row.seconds or 0.0)
+        for cut, facts in _with_facts(selected, audio):
+            codes = errors_of(facts, limits or AudioLimits()) if facts is not None else []
+            if facts is not None and codes:
+                quarantine(_quarantine_row(cut, facts, codes))
+                ledger.quarantine(f"bad audio: {codes[0]}", cut["duration"])
+                continue
             recordings[cut["recording"]["id"]] = cut["recording"]
             write_supervision(cut["supervisions"][0] | {"start": cut["start"]})
             write_cut(cut)
             ledger.keep(cut["duration"])
+        if not ledger.kept.utterances:
+            raise UserError(f"{ledger.corpus}/{ledger.split}: no utterance is left ({ledger})")
     write_rows(outputs["recordings"], (recordings[name] for name in sorted(recordings)))
     ledger.histogram.sort()
+
+
+def _with_facts(selected: Path, audio: Path | None) -> Iterator[tuple[dict[str, Any], AudioFacts | None]]:
+    if audio is None:
+        yield from ((cut, None) for cut in read_rows(selected, dict))
+        return
+    try:
+        for cut, facts in zip(read_rows(selected, dict), read_rows(audio, AudioFacts), strict=True):
+            if cut["id"] != facts.id:
+                raise ValueError
+            yield cut, facts
+    except ValueError:
+        raise UserError(f"{audio} is not of the cuts in {selected}: delete it to have it made again") from None
+
+
+def _quarantine_row(cut: dict[str, Any], facts: AudioFacts, codes: list[str]) -> dict[str, Any]:
+    return {
+        "id": cut["id"],
+        "audio": facts.audio,
+        "start_s": cut["start"],
+        "duration_s": cut["duration"],
+        "text": cut["supervisions"][0]["text"],
+        "problems": codes,
+        "found": [PROBLEMS[code].describe(facts) for code in codes],
+    }
+
+
+def _rejected_row(row: Rejected) -> dict[str, Any]:
+    known = {"id": row.id, "audio": row.audio, "start_s": None, "duration_s": row.seconds, "text": None}
+    return known | {"problems": ["not_imported"], "found": [row.reason]}
 
 
 def nemo_rows(cuts: Path) -> Iterator[dict[str, Any]]:

@@ -49,9 +49,11 @@ class Histogram:
 
 @dataclass
 class Ledger:
-    """What became of every supervision of a split: ``taken`` = ``kept`` + all of ``dropped``, in utterances.
+    """What became of every supervision of a split.
 
-    In seconds ``trimmed`` comes in addition: what stood beyond the end of a recording. ``histogram`` is of ``kept``.
+    ``taken`` = ``kept`` + all of ``dropped`` + all of ``quarantined``, in utterances. In seconds ``trimmed`` comes in
+    addition: what stood beyond the end of a recording. ``quarantined`` is bad audio that the configuration wants left
+    out, and what the import left out (0 s where nobody knows). ``histogram`` is of ``kept``.
     ``other_splits`` is what the same parts of the source gave to the other splits; it is not in ``taken``.
     ``removed_characters`` counts what the steps ``keep`` of the text profile took out.
     """
@@ -61,6 +63,7 @@ class Ledger:
     taken: Amount = field(default_factory=Amount)
     kept: Amount = field(default_factory=Amount)
     dropped: dict[str, Amount] = field(default_factory=dict)
+    quarantined: dict[str, Amount] = field(default_factory=dict)
     trimmed: Amount = field(default_factory=Amount)
     other_splits: Amount = field(default_factory=Amount)
     unused_recordings: int = 0
@@ -74,9 +77,13 @@ class Ledger:
     def drop(self, reason: str, seconds: float) -> None:
         self.dropped.setdefault(reason, Amount()).add(seconds)
 
+    def quarantine(self, reason: str, seconds: float) -> None:
+        self.quarantined.setdefault(reason, Amount()).add(seconds)
+
     def __str__(self) -> str:
-        dropped = "; ".join(f"dropped, {reason}: {amount}" for reason, amount in self.dropped.items()) or "dropped: 0"
-        return f"{self.corpus}/{self.split}: in: {self.taken}; out: {self.kept}; {dropped}"
+        left_out = [f"dropped, {reason}: {amount}" for reason, amount in self.dropped.items()] or ["dropped: 0"]
+        left_out += [f"quarantined, {reason}: {amount}" for reason, amount in self.quarantined.items()]
+        return f"{self.corpus}/{self.split}: in: {self.taken}; out: {self.kept}; {'; '.join(left_out)}"
 
     def write(self, path: Path) -> None:
         """Write the ledger to ``path``, JSON."""

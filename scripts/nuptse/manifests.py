@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import soundfile
+
 from nuptse.errors import UserError
 from nuptse.folder_state import is_audio
 from nuptse.jsonl import write_rows
+from nuptse.unreadable import why_unreadable
 
 
 def prepare_recipe(recipe: str, corpus_dir: Path, options: Mapping[str, Any], output_dir: Path, num_jobs: int) -> str:
@@ -34,6 +38,8 @@ def prepare_recipe(recipe: str, corpus_dir: Path, options: Mapping[str, Any], ou
     prepare = getattr(importlib.import_module("lhotse.recipes"), f"prepare_{recipe}", None)
     if prepare is None:
         raise UserError(f"Lhotse has no recipe {recipe!r}: see `lhotse prepare --help` for their names")
+    from lhotse.audio import AudioLoadingError  # now that Lhotse is loaded anyway
+
     accepted = inspect.signature(prepare).parameters
     for option in options:
         if option not in accepted:
@@ -56,7 +62,26 @@ def prepare_recipe(recipe: str, corpus_dir: Path, options: Mapping[str, Any], ou
         except (AssertionError, ValueError, OSError, KeyError) as error:  # how recipes refuse a corpus
             reason = str(error) or "it is not laid out as the recipe expects"
             raise UserError(f"the recipe {recipe!r} cannot read {corpus_dir}: {reason}") from error
+        except AudioLoadingError as error:
+            raise UserError(_unopened(recipe, str(error))) from error
         return write_parts(recipe, manifests, corpus_dir, output_dir)
+
+
+def _unopened(recipe: str, words: str) -> str:
+    """Say which file a recipe could not open, out of the many words that Lhotse has for it."""
+    found = re.search(r"'([^']+)' failed", words)
+    path, reason = found[1] if found else "an audio file", " ".join(words.split())
+    try:
+        if found and not Path(path).stat().st_size:
+            reason = "it is empty"
+        elif found:
+            soundfile.info(path)
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = why_unreadable(error, path)
+    return (
+        f"the recipe {recipe!r} cannot open {path}: {reason}; copy the file again or remove it: a recipe of Lhotse"
+        " reads every file, so that `on_bad_audio: exclude` cannot leave it out"
+    )
 
 
 def write_parts(recipe: str, manifests: Mapping[str, Any], corpus_dir: Path, output_dir: Path) -> str:

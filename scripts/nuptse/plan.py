@@ -127,7 +127,7 @@ class Plan:
         return [
             f"data/manifests/{corpus}_{kind}_{split}.{suffix}"
             for corpus, split in self.used_splits
-            for kind, suffix in (("cuts", "jsonl.gz"), ("nemo", "json"))
+            for kind, suffix in (("cuts", "jsonl.gz"), ("nemo", "json"), ("audio", "jsonl.gz"))
             if kind == "cuts" or "nemo_shards" not in self.corpora[corpus]
         ]
 
@@ -194,7 +194,7 @@ class Plan:
             *([f"--corpus-dir={base}"] if (base := self.corpus_base(corpus)) else []),
             *([f"--ledger=data/raw/{corpus}.json"] if "archives" in settings else []),
             f"--policy={_json(policy)}",
-            *(["--exclude"] if settings.get("on_bad_audio") == "exclude" else []),
+            *(["--exclude"] if settings["on_bad_audio"] == "exclude" else []),
         ]
 
     def selection_arguments(self, corpus: str, split: str) -> list[str]:
@@ -212,6 +212,48 @@ class Plan:
             shares = {key: value for key, value in settings["split_by"].items() if key != "parts"}
             options.append(f"--split-by={_json(shares)}")
         return [*parts, *options]
+
+    # --- audio ---
+
+    def audio_limits(self) -> str:
+        return _json(self.config["doctor"]["audio"])
+
+    def error_limits(self) -> str:
+        """Return the limits that make errors: those of warnings leave the data as it is, and must cost no training."""
+        limits = self.config["doctor"]["audio"]
+        made = {key: limits[key] for key in ("duration_s", "shortest_s")}
+        return _json(made | ({"silence": None} if limits["silence"] is None else {}))
+
+    def num_audio_groups(self, corpus: str) -> int:
+        """One for every 32 shards, since a core decodes hours of speech in a second; at most 100."""
+        return min(100, self.num_shards(corpus) // 32)
+
+    def audio_groups(self, corpus: str, split: str) -> list[str]:
+        """Return what the jobs write that share the work; none where a single job is enough."""
+        groups = self.num_audio_groups(corpus)
+        return [f"data/audio_checks/{corpus}_{split}/{group}.json" for group in range(groups)] if groups > 1 else []
+
+    def quarantine_inputs(self, corpus: str, split: str) -> dict[str, str]:
+        """Only where bad audio is excluded does the CutSet wait for the check."""
+        excluded = self.corpora[corpus]["on_bad_audio"] == "exclude"
+        return {"audio": f"data/manifests/{corpus}_audio_{split}.jsonl.gz"} if excluded else {}
+
+    def quarantine_arguments(self, corpus: str, split: str) -> list[str]:
+        rejected = [
+            f"--rejected=data/recipes/{corpus}/{part}_rejected.jsonl.gz" for part in self._own_parts(corpus, split)
+        ]
+        excluded = [f"--audio={path}" for path in self.quarantine_inputs(corpus, split).values()]
+        limits = [f"--limits={self.error_limits()}"] if excluded else []
+        return [*rejected, *excluded, *limits]
+
+    def _own_parts(self, corpus: str, split: str) -> list[str]:
+        """Return the source's parts whose losses this split accounts for: those of shares count in the largest one."""
+        settings = self.corpora[corpus]
+        if split not in settings["splits"]:
+            shares = settings["split_by"]["shares"]
+            if split != max(sorted(shares), key=lambda name: shares[name]):
+                return []
+        return parts_of(settings, split)
 
     # --- shards ---
 

@@ -107,6 +107,7 @@ MISTAKES = {
     "unknown policy": ("corpora.mine.channels", "left", "`corpora.mine.channels` is 'left', which has none of the forms that are allowed here"),
     "a rate in kHz": ("corpora.mine.sampling_rate", 16, "`corpora.mine.sampling_rate` is 16, expected at least 4000"),
     "shell command as source": ("corpora.mine.table", "pipe:cat t.csv", "`corpora.mine.table` holds `pipe:`, which NeMo would run as a shell command"),
+    "bad audio in shards": ("corpora.shards.on_bad_audio", "exclude", "`corpora.shards.on_bad_audio` cannot leave anything out of `nemo_shards`"),
     "text profile of shards": ("corpora.shards.text", ["lower"], "`corpora.shards.text` is ['lower'], but the transcripts of `nemo_shards` are used as they are: set it to []"),
     "rate of shards": ("corpora.shards.sampling_rate", 16000, "`corpora.shards.sampling_rate` is 16000, but the audio of `nemo_shards` is used as it is"),
     "shards in another layout": (f"{EXPERIMENT}.train", [{"corpus": "shards"}], f"`{EXPERIMENT}.train[0]` names shards/train, whose audio lies in `nemo_shards`: they can only be trained on, with the layout tarred"),

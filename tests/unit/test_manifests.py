@@ -57,6 +57,14 @@ def test_a_missing_recipe_root_names_the_key(librispeech):
         prepare_recipe("librispeech", librispeech / "raw" / "Libri", {}, librispeech / "out", 1)
 
 
+@pytest.mark.parametrize(("content", "reason"), [(b"", "it is empty"), (b"<html>404</html>", "Format not recognised")])
+def test_a_file_that_a_recipe_cannot_open_is_named(librispeech, content, reason):
+    file = librispeech / "raw/LibriSpeech/dev-clean-2/1/2/1-2-0000.flac"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"the recipe 'librispeech' cannot open .*1-2-0000.flac: {reason}.*; copy the"):
+        prepare_recipe("librispeech", librispeech / "raw" / "LibriSpeech", {}, librispeech / "out", 2)
+
+
 def test_a_broken_line_is_named(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"id": "a"}\n{"id": \n')
@@ -77,7 +85,7 @@ def test_commands_chain(librispeech, capsys):
     )
     build_main(
         "--selected selected.jsonl.gz --selection selection.json --recordings r.jsonl.gz --supervisions s.jsonl.gz"
-        " --cuts c.jsonl.gz --ledger l.json".split()
+        " --cuts c.jsonl.gz --quarantine q.jsonl.gz --ledger l.json".split()
     )
     export_main("--cuts c.jsonl.gz --manifest m.json".split())
     assert json.loads((librispeech / "l.json").read_text())["kept"] == {"utterances": 1, "seconds": 0.1}

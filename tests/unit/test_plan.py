@@ -90,6 +90,36 @@ def test_shards_are_at_most_a_hundred_jobs(num_shards, per_job):
     assert len(plan.group_ledgers("quickstart", "train")) == -(-num_shards // per_job) <= 100
 
 
+def test_only_limits_that_make_errors_change_the_data():
+    changed = config()
+    changed["corpora"]["quickstart"]["on_bad_audio"] = "exclude"
+
+    def arguments(corpus, **limits):
+        return Plan(changed | {"doctor": {"audio": limits}}, SCHEMA, ROOT).quarantine_arguments(corpus, "train")
+
+    before = arguments("quickstart")
+    assert before[0] == "--rejected=data/recipes/quickstart/train-clean-5_rejected.jsonl.gz"
+    assert before[1] == "--audio=data/manifests/quickstart_audio_train.jsonl.gz"
+    assert before == arguments("quickstart", clipped=0.5, bandwidth=None, silence=0.5)
+    assert before != arguments("quickstart", duration_s=0.2) and before != arguments("quickstart", silence=None)
+    assert len(arguments("quickstart_yesno")) == 1
+
+
+def test_what_the_import_left_out_counts_once():
+    changed = config()
+    changed["corpora"]["quickstart"]["split_by"] = {"shares": {"a": 0.1, "b": 0.7, "c": 0.2}, "parts": ["x", "y"]}
+    plan = Plan(changed, SCHEMA, ROOT)
+    counted = {split: plan.quarantine_arguments("quickstart", split) for split in "abc"}
+    assert counted == {"a": [], "b": [f"--rejected=data/recipes/quickstart/{part}_rejected.jsonl.gz" for part in "xy"], "c": []}  # fmt: skip
+
+
+@pytest.mark.parametrize(("num_shards", "groups"), [(1, 0), (63, 0), (64, 2), (1024, 32), (100_000, 100)])
+def test_few_jobs_share_the_check_of_audio(num_shards, groups):
+    changed = config()
+    changed["corpora"]["quickstart"]["num_shards"] = num_shards
+    assert len(Plan(changed, SCHEMA, ROOT).audio_groups("quickstart", "train")) == groups
+
+
 def test_a_missing_corpus_folder_is_refused():
     changed = config()
     changed["corpora"]["mine"] = {"recipe": "yesno", "folder": "/no/where", "splits": {"train": "train"}, "language": "he", "text": []}  # fmt: skip

@@ -49,7 +49,8 @@ def build(tmp_path):
     def run(recordings, supervisions, profile=("lower",), part="train"):
         write_rows(tmp_path / "train_recordings.jsonl.gz", recordings)
         write_rows(tmp_path / "train_supervisions.jsonl.gz", supervisions)
-        outputs = {kind: tmp_path / "out" / f"{kind}.jsonl.gz" for kind in ("recordings", "supervisions", "cuts")}
+        kinds = ("recordings", "supervisions", "cuts", "quarantine")
+        outputs = {kind: tmp_path / "out" / f"{kind}.jsonl.gz" for kind in kinds}
         selection = Selection("corpus", "train", [part], "en", profile)
         paths = [tmp_path / f"{name}.jsonl.gz" for name in ("selected", "dropped")]
         ledger, _ = select_utterances(tmp_path, selection, *paths)

@@ -56,6 +56,10 @@ def cutsets(corpus, *splits):
     }
 
 
+def checks(corpus, *splits):
+    return {f"check_audio corpus={corpus}, split={split}" for split in splits}
+
+
 def exports(corpus, *splits):
     return {f"export_nemo_manifest corpus={corpus}, split={split}" for split in splits}
 
@@ -104,7 +108,7 @@ def test_one_experiment_needs_only_its_own_layout(checkout):
     ("target", "rules"),
     [
         ("downloads", {"download_archive"}),
-        ("manifests", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest"}),
+        ("manifests", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "check_audio", "build_cutset", "export_nemo_manifest"}),
         ("shards", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards", "index_shards"}),
         ("text_samples", {"download_archive", "extract_archives", "prepare_manifests", "sample_texts"}),
         ("bins", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "estimate_duration_bins"}),
@@ -114,6 +118,21 @@ def test_one_experiment_needs_only_its_own_layout(checkout):
 def test_named_targets_and_single_files(checkout, target, rules):
     planned = {job.split()[0] for job in checkout.scheduled(target, *TEST)}
     assert planned - {target} == rules
+
+
+def test_only_where_bad_audio_is_excluded_the_cutset_waits_for_the_check(checkout):
+    cuts = "data/manifests/quickstart_cuts_dev.jsonl.gz"
+    assert checks("quickstart", "dev").isdisjoint(checkout.scheduled(cuts))
+    excluded = checkout.overlay({"corpora": {"quickstart": {"on_bad_audio": "exclude"}}})
+    planned = checkout.scheduled(cuts, "--configfile", excluded)
+    assert checks("quickstart", "dev") | cutsets("quickstart", "dev") < planned
+
+
+def test_jobs_share_the_audio_of_a_large_split(checkout):
+    large = checkout.overlay({"corpora": {"quickstart": {"num_shards": 96}}})
+    planned = checkout.scheduled("data/manifests/quickstart_audio_train.jsonl.gz", "--configfile", large)
+    groups = {f"check_audio_group corpus=quickstart, split=train, group={group}" for group in range(3)}
+    assert {job for job in planned if job.startswith("check_audio")} == groups | checks("quickstart", "train")
 
 
 def test_targets_are_listed_with_what_they_do(checkout):
@@ -230,6 +249,13 @@ CONFIG_CHANGES = {
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
     "a filter of one split": ({"corpora": {"quickstart": {"filters": {"splits": ["dev"], "max_words": 9}}}}, cutsets("quickstart", "dev") | FROM_DEV),
     "a split by shares beside the others": ({"corpora": {"quickstart": {"split_by": {"shares": {"a": 0.5, "b": 0.5}}}}}, PAGE),
+    "a limit of audio": ({"doctor": {"audio": {"silence": 0.5}}}, set()),
+    "bad audio left out": (
+        {"corpora": {"quickstart": {"on_bad_audio": "exclude"}}},
+        checks("quickstart", "train", "dev", "test")
+        | {f"build_cutset corpus=quickstart, split={split}" for split in ("train", "dev", "test")}
+        | FROM_CUTS,
+    ),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
     "another mirror of pinned archives": ({"mirrors": {"quickstart": ["https://example.org"]}}, set()),
     "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, SUMMARY),
