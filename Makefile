@@ -10,20 +10,23 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 PIP_INSTALL := .venv/bin/python -m pip install --disable-pip-version-check -q -c envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format clean lock FORCE
+.PHONY: help run test bench lint format clean lock FORCE
 
 help: ## List the targets
 	@echo 'Usage: make TARGET [CORES=N] [ARGS="..."] [PYTHON=python3.12]'
 	@echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo 'ARGS is passed on to snakemake (run), pytest (test) or uv (lock).'
+	@echo 'ARGS is passed on to snakemake (run), pytest (test), the benchmark (bench) or uv (lock).'
 
 run: .venv/.installed-run ## Run the workflow on this computer
 	$(IN_VENV) snakemake --cores $(CORES) $(ARGS)
 
 test: .venv/.installed-dev ## Run the tests, except those that need a GPU or the network
 	$(IN_VENV) python -m pytest -m 'not gpu and not network' $(ARGS)
+
+bench: .venv/.installed-run ## Time the check of audio beside a plain decode; ARGS=path/to/audio
+	$(IN_VENV) python tests/benchmarks/bench_check_audio.py $(ARGS)
 
 lint: .venv/.installed-dev ## Check format, style, types and the workflow, without running it
 	$(IN_VENV) ruff format --check .

@@ -1,4 +1,4 @@
-# Needs: data/manifests/{corpus}_nemo_{split}.json.
+# Needs: data/manifests/{corpus}_nemo_{split}.json, or the `nemo_shards` of a corpus.
 # Gives: data/shards/{corpus}_{split}/ in the layout of NeMo's converter, with ledger.json.
 # A group of shards is one job, however many shards there are. The ledgers stand for the shards: only they are declared.
 
@@ -83,3 +83,40 @@ rule index_shards:
     shell:
         "python {input.code[0]:q} --plan {input.plan:q} --group-ledger {input.groups:q}"
         " --output-dir {params.folder:q} --ledger {output.ledger:q} > {log:q} 2>&1"
+
+
+rule index_nemo_shards:
+    """Check tar shards that are there already and used as they are, and write their ledger."""
+    input:
+        code=code("index_nemo_shards.py"),
+        manifests=ask(plan.shard_manifests),
+    output:
+        manifest="data/shards/{corpus}_{split}/tarred_audio_manifest.json",
+        ledger="data/shards/{corpus}_{split}/ledger.json",
+        cuts="data/manifests/{corpus}_cuts_{split}.jsonl.gz",
+        utterances="data/manifests/{corpus}_ledger_{split}.json",
+    log:
+        "logs/index_nemo_shards/{corpus}_{split}.log",
+    benchmark:
+        "benchmarks/index_nemo_shards/{corpus}_{split}.tsv"
+    wildcard_constraints:
+        corpus=plan.corpora_from("nemo_shards"),
+    conda:
+        "../envs/data.yaml"
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        folder=subpath(output.ledger, parent=True),
+        shards=ask(plan.shard_arguments),
+        losses=ask(plan.shard_losses),
+    shell:
+        "python {input.code[0]:q} --corpus {wildcards.corpus:q} --split {wildcards.split:q} {params.shards:q}"
+        " --repair {params.losses:q} --threads {threads} --output-dir {params.folder:q} --cuts {output.cuts:q}"
+        " --utterances {output.utterances:q} > {log:q} 2>&1"
+
+
+# The ledger, and cuts to plan a training by, come from no other rule where the shards are the source.
+ruleorder: index_nemo_shards > index_shards
+ruleorder: index_nemo_shards > build_cutset

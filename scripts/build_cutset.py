@@ -1,35 +1,39 @@
-"""Write the recordings, supervisions, cuts and ledger of one split."""
+"""Write the recordings, supervisions, cuts and ledger of one split, with bad audio in quarantine if so wished."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nuptse.errors import run_command, write_atomically
-from nuptse.manifests import Ledger, build_cutset
+import msgspec
+
+from nuptse.audio_problems import AudioLimits
+from nuptse.cutsets import build_cutset
+from nuptse.errors import run_command
+from nuptse.ledgers import Ledger
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe-dir", type=Path, required=True, help="output folder of prepare_manifests.py")
-    parser.add_argument("--part", required=True, help="the recipe's name of the split")
-    parser.add_argument("--corpus", required=True)
-    parser.add_argument("--split", required=True)
-    parser.add_argument("--language", required=True)
-    parser.add_argument("--text", type=json.loads, required=True, help="text profile, JSON list of steps")
-    for kind in ("recordings", "supervisions", "cuts"):
+    parser.add_argument("--selected", type=Path, required=True, help="cuts of select_utterances.py")
+    parser.add_argument("--selection", type=Path, required=True, help="its ledger")
+    parser.add_argument("--rejected", type=Path, action="append", default=[], help="what the import left out, JSONL.gz")
+    parser.add_argument("--audio", type=Path, help="output of check_audio.py: bad audio goes into quarantine")
+    parser.add_argument("--limits", type=_limits, help="what bad audio is, JSON")
+    for kind in ("recordings", "supervisions", "cuts", "quarantine"):
         parser.add_argument(f"--{kind}", type=Path, required=True, help="output, JSONL.gz")
     parser.add_argument("--ledger", type=Path, required=True, help="output, JSON")
     args = parser.parse_args(argv)
-    ledger = Ledger(args.corpus, args.split)
-    outputs = {kind: getattr(args, kind) for kind in ("recordings", "supervisions", "cuts")}
-    build_cutset(args.recipe_dir, args.part, outputs, args.text, args.language, ledger)
-    with write_atomically(args.ledger) as partial:
-        partial.write_text(json.dumps(dataclasses.asdict(ledger), indent=2) + "\n")
+    ledger = Ledger.read(args.selection)
+    outputs = {kind: getattr(args, kind) for kind in ("recordings", "supervisions", "cuts", "quarantine")}
+    build_cutset(args.selected, outputs, ledger, args.audio, args.limits, args.rejected)
+    ledger.write(args.ledger)
     print(ledger)
+
+
+def _limits(text: str) -> AudioLimits:
+    return msgspec.json.decode(text, type=AudioLimits)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from nuptse.cutsets import nemo_rows
 from nuptse.errors import run_command
 from nuptse.jsonl import row_writer
-from nuptse.manifests import Amount, nemo_rows
+from nuptse.ledgers import Amount
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -16,6 +16,10 @@ from typing import Any
 import jsonschema
 
 from nuptse.errors import UserError
+from nuptse.filters import filter_mistakes
+from nuptse.source_settings import corpus_source, source_paths
+from nuptse.splits import split_mistakes, split_names
+from nuptse.text import profile_mistakes
 
 Config = dict[str, Any]
 
@@ -255,19 +259,66 @@ def _corpus_mistakes(config: Config) -> Iterator[str]:
     owners: dict[str, str] = {}
     for name, corpus in config["corpora"].items():
         key = f"corpora.{name}"
-        if recipes and corpus["recipe"] not in recipes:
+        if recipes and corpus.get("recipe", recipes[0]) not in recipes:
             yield f"`{key}.recipe`: Lhotse has no recipe {corpus['recipe']!r}{_suggestion(corpus['recipe'], recipes)}"
         if Path(corpus["recipe_root"]).is_absolute() or ".." in Path(corpus["recipe_root"]).parts:
             yield f"`{key}.recipe_root` is {corpus['recipe_root']!r}: it must lie inside the corpus folder"
+        yield from _source_mistakes(key, corpus)
         for archive, source in corpus.get("archives", {}).items():
             yield from _url_mistakes(f"{key}.archives.{archive}.url", source["url"], mirrors)
         if corpus["normalizer"] == "whisper_english" and not corpus["language"].lower().startswith("en"):
             yield f"`{key}.normalizer` is whisper_english, but its language is {corpus['language']}: take `lower`"
-        for split in corpus["splits"]:
+        yield from split_mistakes(key, corpus)
+        yield from profile_mistakes(key, corpus["text"], corpus["language"])
+        yield from filter_mistakes(key, corpus, split_names(corpus))
+        for split in split_names(corpus):
             label = f"{name}_{split}"
             if label in owners:
                 yield f"`{key}.splits.{split}` and `{owners[label]}` would share the files of {label}: rename one"
             owners[label] = f"{key}.splits.{split}"
+
+
+def _source_mistakes(key: str, corpus: Config) -> Iterator[str]:
+    source = corpus_source(corpus)
+    if "archives" in corpus and "folder" in corpus:
+        yield f"`{key}` has `archives` and `folder`: give one of them, in which `{source.kind}` lies"
+    if source.kind != "recipe":
+        for own in ("recipe_root", "recipe_options"):
+            if corpus[own] not in (".", {}):
+                yield f"`{key}.{own}` belongs to a `recipe`, and this corpus has a `{source.kind}`: remove it"
+    for path in source_paths(source):
+        if "archives" in corpus and (Path(path).is_absolute() or ".." in Path(path).parts):
+            yield f"`{key}.{source.kind}` is {path!r}: it must lie inside the unpacked archives"
+    columns = source.options.get("columns", {})
+    if source.kind == "table" and source.parts.keys() != {"all"} and columns.get("split") is not None:
+        yield f"`{key}.table` has a file for each part and a column `split`: give one of the two"
+    for split, part in corpus["splits"].items():
+        if not source.knows_its_parts and part not in source.parts:
+            yield (
+                f"`{key}.splits.{split}` is {part!r}, which `{key}.{source.kind}` lacks"
+                f"{_suggestion(part, list(source.parts))}"
+            )
+    if source.kind == "nemo_shards":
+        yield from _shard_corpus_mistakes(key, corpus)
+
+
+def _shard_corpus_mistakes(key: str, corpus: Config) -> Iterator[str]:
+    if corpus["text"]:
+        yield (
+            f"`{key}.text` is {corpus['text']}, but the transcripts of `nemo_shards` are used as they are: set it to"
+            " [], or import the audio by another source"
+        )
+    if corpus["split_by"] is not None:
+        yield f"`{key}.split_by` cannot divide `nemo_shards`, which are used as they are: remove it"
+    if any(value is not None for value in corpus["filters"].values()):
+        yield f"`{key}.filters` cannot leave anything out of `nemo_shards`, which are used as they are: remove them"
+    if corpus["on_bad_audio"] == "exclude":
+        yield f"`{key}.on_bad_audio` cannot leave anything out of `nemo_shards`, which are used as they are: remove it"
+    for own in ("sampling_rate", "channels"):
+        if corpus[own] is not None:
+            yield f"`{key}.{own}` is {corpus[own]}, but the audio of `nemo_shards` is used as it is: remove it"
+    if "archives" in corpus:
+        yield f"`{key}` has `archives`, but `nemo_shards` must be there already: unpack them, and name their `folder`"
 
 
 def known_recipes() -> list[str]:
@@ -323,12 +374,20 @@ def _data_mistakes(key: str, entries: list[Mapping[str, Any]], config: Config) -
         place, corpus, split = f"{key}[{index}]", entry["corpus"], entry["split"]
         if corpus not in corpora:
             yield f"`{place}` names the corpus {corpus!r}, which `corpora` lacks{_suggestion(corpus, list(corpora))}"
-        elif split not in corpora[corpus]["splits"]:
-            splits = list(corpora[corpus]["splits"])
+        elif split not in (splits := split_names(corpora[corpus])):
             hint = _suggestion(split, splits)
             yield f"`{place}` names the split {split!r}, which `corpora.{corpus}.splits` lacks{hint}"
         if any((corpus, split) == (other["corpus"], other["split"]) for other in entries[:index]):
             yield f"`{place}` names {corpus}/{split} for the second time: name it once"
+
+
+def _plain_audio_mistakes(key: str, entries: list[Mapping[str, Any]], config: Config) -> Iterator[str]:
+    for index, entry in enumerate(entries):
+        if "nemo_shards" in config["corpora"].get(entry["corpus"], {}):
+            yield (
+                f"`{key}[{index}]` names {entry['corpus']}/{entry['split']}, whose audio lies in `nemo_shards`: they"
+                " can only be trained on, with the layout tarred; import the audio by another source for all else"
+            )
 
 
 def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterator[str]:
@@ -343,6 +402,8 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
 
     for role in ("train", "validation", "test"):
         yield from _data_mistakes(key(role), settings[role], config)
+        if role != "train" or settings["layout"] != "tarred":
+            yield from _plain_audio_mistakes(key(role), settings[role], config)
     if name in config["models"]:
         yield f"`experiments.{name}` and `models.{name}` have one name, but results are kept by it: rename one"
     if settings["model"] not in config["models"]:

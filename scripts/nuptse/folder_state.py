@@ -19,17 +19,18 @@ def is_audio(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
 
 
-def folder_state(folder: Path) -> str:
+def folder_state(folder: Path, *, contents: bool = True) -> str:
     """Return 16 hexadecimal digits that change with any name or size below ``folder``, and with any transcript.
 
-    Audio counts by name and size, everything else by name and contents, so that a copy of a corpus has the same state.
+    Audio counts by name and size, everything else by name and contents, so that a copy of a corpus has the same state;
+    without ``contents`` by name, size and time.
     """
     digest = hashlib.blake2b(digest_size=8)
     for path in files_below(folder):
         size = os.stat(path).st_size
         digest.update(f"{os.path.relpath(path, folder)}\0{size}\0".encode(errors="surrogateescape"))
         if not is_audio(path):
-            if size <= MAX_READ_BYTES:
+            if contents and size <= MAX_READ_BYTES:
                 with open(path, "rb") as file:
                     digest.update(hashlib.file_digest(file, "blake2b").digest())
             else:

@@ -84,7 +84,8 @@ def read_scores(path: Path) -> SetScores:
 def read_data(cuts: Path, ledger: Path) -> Data:
     """Return what the cuts (``.jsonl.gz``) and the ledger of a training split say."""
     account = json.loads(ledger.read_text())
-    left_out = {reason: amount["utterances"] for reason, amount in account["dropped"].items()}
+    amounts = account["dropped"] | account.get("quarantined", {})
+    left_out = {reason: amount["utterances"] for reason, amount in amounts.items()}
     speakers, languages, characters = set(), set(), Counter[str]()
     utterances, seconds = 0, 0.0
     for cut in read_rows(cuts, _Cut):

@@ -30,12 +30,19 @@ def data_files(layout: str, entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return [DATA_FILES[layout].format(**entry) for entry in entries]
 
 
-def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int]) -> list[str]:
+# Manifests and tars of shards that a user has already, by corpus and split, as NeMo's options name them.
+Patterns = Mapping[tuple[str, str], Mapping[str, str]]
+
+
+def finetune_overrides(
+    settings: Mapping[str, Any], num_shards: Mapping[str, int], patterns: Patterns | None = None
+) -> list[str]:
     """Return ``key=value`` for every option of one fine-tune, in the order of NeMo's configuration files.
 
     Args:
         settings: one experiment, see ``config.resolve_experiment``.
         num_shards: tar shards of each corpus.
+        patterns: of shards that are used as they are.
     """
     train_ds, trainer, optim = settings["train_ds"], settings["trainer"], settings["optim"]
     in_workers = settings["layout"] == "tarred" and train_ds["num_workers"] > 0
@@ -48,7 +55,7 @@ def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int
         "model": {
             "train_ds": {
                 "use_lhotse": True,
-                **_train_data(settings["layout"], settings["train"], num_shards),
+                **_train_data(settings["layout"], settings["train"], num_shards, patterns or {}),
                 **{key: value for key, value in train_ds.items() if key != "num_buckets"},
                 "use_bucketing": train_ds["num_buckets"] > 1,
                 "shuffle": True,
@@ -85,8 +92,10 @@ def finetune_overrides(settings: Mapping[str, Any], num_shards: Mapping[str, int
     return list(_flatten(tree)) + list(settings["overrides"])
 
 
-def _train_data(layout: str, entries: Sequence[Mapping[str, Any]], num_shards: Mapping[str, int]) -> dict[str, Any]:
-    sources = [_source(layout, entry, num_shards) for entry in entries]
+def _train_data(
+    layout: str, entries: Sequence[Mapping[str, Any]], num_shards: Mapping[str, int], patterns: Patterns
+) -> dict[str, Any]:
+    sources = [_source(layout, entry, num_shards, patterns) for entry in entries]
     if len(sources) == 1:
         return {key: value for key, value in sources[0].items() if key != "type"}
     tagged = [
@@ -98,12 +107,18 @@ def _train_data(layout: str, entries: Sequence[Mapping[str, Any]], num_shards: M
     return {"input_cfg": tagged}
 
 
-def _source(layout: str, entry: Mapping[str, Any], num_shards: Mapping[str, int]) -> dict[str, Any]:
+def _source(layout: str, entry: Mapping[str, Any], num_shards: Mapping[str, int], patterns: Patterns) -> dict[str, Any]:
     path = DATA_FILES[layout].format(**entry)
     if layout == "cutset":
         return {"type": "lhotse", "cuts_path": path}
     if layout == "nemo_json":
         return {"type": "nemo", "manifest_filepath": path}
+    if own := patterns.get((entry["corpus"], entry["split"])):
+        return {
+            "type": "nemo_tarred",
+            "manifest_filepath": own["manifests"],
+            "tarred_audio_filepaths": own["tars"],
+        }
     folder, last = path.removesuffix("/ledger.json"), num_shards[entry["corpus"]] - 1
     return {
         "type": "nemo_tarred",

@@ -19,10 +19,20 @@ from nuptse.config import Config, load_config, model_source, resolve_experiment,
 from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
 from nuptse.folder_state import folder_state
+from nuptse.import_ledger import changes_since
 from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
 from nuptse.page_settings import page_settings
 from nuptse.shard_ledger import num_groups, repairs
+from nuptse.source_settings import (
+    corpus_source,
+    expand_shards,
+    input_files,
+    shard_patterns,
+    source_folders,
+    source_paths,
+)
 from nuptse.sources import source_files
+from nuptse.splits import parts_of, split_names
 
 
 def any_of(names: Iterable[str]) -> str:
@@ -71,6 +81,8 @@ class Plan:
                     f" to {Path.cwd()}"
                 )
         self.experiments = {name: resolve_experiment(self.config, name, schema) for name in self.config["experiments"]}
+        for name in dict.fromkeys(corpus for corpus, _ in self.used_splits):
+            _check_source(name, self.corpora[name])
 
     # --- files of the workflow ---
 
@@ -91,7 +103,7 @@ class Plan:
 
     @cached_property
     def splits(self) -> list[str]:
-        return list(dict.fromkeys(split for corpus in self.corpora.values() for split in corpus["splits"]))
+        return list(dict.fromkeys(split for corpus in self.corpora.values() for split in split_names(corpus)))
 
     def models_from(self, source: str) -> str:
         """Return a regular expression for the models from ``pretrained``, ``url`` or ``from_scratch``."""
@@ -115,8 +127,13 @@ class Plan:
         return [
             f"data/manifests/{corpus}_{kind}_{split}.{suffix}"
             for corpus, split in self.used_splits
-            for kind, suffix in (("cuts", "jsonl.gz"), ("nemo", "json"))
+            for kind, suffix in (("cuts", "jsonl.gz"), ("nemo", "json"), ("audio", "jsonl.gz"))
+            if kind == "cuts" or "nemo_shards" not in self.corpora[corpus]
         ]
+
+    def of_each_split(self, pattern: str) -> list[str]:
+        """Return a file of every split that is used, in the order of their names."""
+        return [pattern.format(corpus=corpus, split=split) for corpus, split in sorted(self.used_splits)]
 
     def all_shards(self) -> list[str]:
         entries = [entry for settings in self.experiments.values() for entry in settings["train"]]
@@ -136,30 +153,129 @@ class Plan:
     def archive_identity(self, corpus: str, archive: str) -> str:
         return _identity(self.corpora[corpus]["archives"][archive])
 
-    def corpus_folder(self, corpus: str) -> dict[str, str]:
-        """Return the folder of a corpus, and the ledger of what was unpacked there."""
-        if "folder" in self.corpora[corpus]:
+    def corpus_base(self, corpus: str) -> str:
+        """Return the folder that the paths of a source start from; "" for the working directory."""
+        if "archives" in self.corpora[corpus]:
+            return f"data/raw/{corpus}"
+        folder: str = self.corpora[corpus].get("folder", "")
+        return folder
+
+    def corpus_inputs(self, corpus: str) -> dict[str, str | list[str]]:
+        """Return the folder of a corpus and the ledger of what was unpacked there, or its tables and manifests."""
+        if "archives" in self.corpora[corpus]:
+            return {"folder": f"data/raw/{corpus}", "ledger": f"data/raw/{corpus}.json"}
+        if "recipe" in self.corpora[corpus]:
             return {"folder": self.corpora[corpus]["folder"]}
-        return {"folder": f"data/raw/{corpus}", "ledger": f"data/raw/{corpus}.json"}
+        files = input_files(corpus_source(self.corpora[corpus]), self.corpus_base(corpus))
+        return {"files": files} if files else {}
 
     def corpus_changes(self, corpus: str) -> str:
         """Changes when a file of the corpus does: Snakemake itself looks into no folder."""
-        if "folder" in self.corpora[corpus]:
-            return folder_state(Path(self.corpora[corpus]["folder"]))
-        return changes(Path(f"data/raw/{corpus}"), Path(f"data/raw/{corpus}.json"))
+        settings, source = self.corpora[corpus], corpus_source(self.corpora[corpus])
+        if "archives" in settings:
+            return changes(Path(f"data/raw/{corpus}"), Path(f"data/raw/{corpus}.json"))
+        if source.kind == "recipe":
+            return folder_state(Path(settings["folder"]))
+        folders = [Path(self.corpus_base(corpus), path) for path in source_folders(source)]
+        # The files of a container count by their time: nobody wants gigabytes to be read for every dry run.
+        contents = source.kind == "audio_folder"
+        return " ".join(folder_state(folder, contents=contents) for folder in folders if folder.is_dir())
 
-    def recipe_arguments(self, corpus: str) -> list[str]:
-        settings = self.corpora[corpus]
-        ledger = [] if "folder" in settings else [f"--ledger=data/raw/{corpus}.json"]
-        options = f"--options={_json(settings['recipe_options'])}"
-        return [f"--recipe={settings['recipe']}", f"--recipe-root={settings['recipe_root']}", options, *ledger]
+    def audio_losses(self, corpus: str) -> str:
+        """Grows by an entry when an audio file of a table or manifest changes; the next import keeps the list."""
+        listed = "archives" not in self.corpora[corpus] and corpus_source(self.corpora[corpus]).lists_audio
+        return _json(changes_since(Path(f"data/recipes/{corpus}")) if listed else [])
 
-    def cutset_arguments(self, corpus: str, split: str) -> list[str]:
+    def source_arguments(self, corpus: str) -> list[str]:
+        settings, source = self.corpora[corpus], corpus_source(self.corpora[corpus])
+        policy = {key: settings[key] for key in ("sampling_rate", "channels")}
+        return [
+            f"--source={_json({'kind': source.kind, 'parts': source.parts, 'options': source.options})}",
+            *([f"--corpus-dir={base}"] if (base := self.corpus_base(corpus)) else []),
+            *([f"--ledger=data/raw/{corpus}.json"] if "archives" in settings else []),
+            f"--policy={_json(policy)}",
+            *(["--exclude"] if settings["on_bad_audio"] == "exclude" else []),
+        ]
+
+    def selection_arguments(self, corpus: str, split: str) -> list[str]:
+        """Say what a split is made of; what is not used is not said, so that it cannot make anything stale."""
+        filters = {key: value for key, value in self.corpora[corpus]["filters"].items() if value is not None}
+        used = split in filters.pop("splits", [split]) and filters
+        return [*self.text_arguments(corpus, split), *([f"--filters={_json(filters)}"] if used else [])]
+
+    def text_arguments(self, corpus: str, split: str) -> list[str]:
+        """The same without the filters: what a text profile does is shown for what they drop, too."""
         settings = self.corpora[corpus]
-        part, text = settings["splits"][split], _json(settings["text"])
-        return [f"--part={part}", f"--language={settings['language']}", f"--text={text}"]
+        parts = [f"--part={part}" for part in parts_of(settings, split)]
+        options = [f"--language={settings['language']}", f"--text={_json(settings['text'])}"]
+        if split not in settings["splits"]:
+            shares = {key: value for key, value in settings["split_by"].items() if key != "parts"}
+            options.append(f"--split-by={_json(shares)}")
+        return [*parts, *options]
+
+    # --- audio ---
+
+    def audio_limits(self) -> str:
+        return _json(self.config["doctor"]["audio"])
+
+    def error_limits(self) -> str:
+        """Return the limits that make errors: those of warnings leave the data as it is, and must cost no training."""
+        limits = self.config["doctor"]["audio"]
+        made = {key: limits[key] for key in ("duration_s", "shortest_s")}
+        return _json(made | ({"silence": None} if limits["silence"] is None else {}))
+
+    def num_audio_groups(self, corpus: str) -> int:
+        """One for every 32 shards, since a core decodes hours of speech in a second; at most 100."""
+        return min(100, self.num_shards(corpus) // 32)
+
+    def audio_groups(self, corpus: str, split: str) -> list[str]:
+        """Return what the jobs write that share the work; none where a single job is enough."""
+        groups = self.num_audio_groups(corpus)
+        return [f"data/audio_checks/{corpus}_{split}/{group}.json" for group in range(groups)] if groups > 1 else []
+
+    def quarantine_inputs(self, corpus: str, split: str) -> dict[str, str]:
+        """Only where bad audio is excluded does the CutSet wait for the check."""
+        excluded = self.corpora[corpus]["on_bad_audio"] == "exclude"
+        return {"audio": f"data/manifests/{corpus}_audio_{split}.jsonl.gz"} if excluded else {}
+
+    def quarantine_arguments(self, corpus: str, split: str) -> list[str]:
+        rejected = [
+            f"--rejected=data/recipes/{corpus}/{part}_rejected.jsonl.gz" for part in self._own_parts(corpus, split)
+        ]
+        excluded = [f"--audio={path}" for path in self.quarantine_inputs(corpus, split).values()]
+        limits = [f"--limits={self.error_limits()}"] if excluded else []
+        return [*rejected, *excluded, *limits]
+
+    def _own_parts(self, corpus: str, split: str) -> list[str]:
+        """Return the source's parts whose losses this split accounts for: those of shares count in the largest one."""
+        settings = self.corpora[corpus]
+        if split not in settings["splits"]:
+            shares = settings["split_by"]["shares"]
+            if split != max(sorted(shares), key=lambda name: shares[name]):
+                return []
+        return parts_of(settings, split)
 
     # --- shards ---
+
+    def corpora_from(self, kind: str) -> str:
+        """Return a regular expression for the corpora of this kind of source."""
+        return any_of(name for name, corpus in self.corpora.items() if kind in corpus)
+
+    def shard_patterns(self, corpus: str, split: str) -> dict[str, str]:
+        """Return the patterns of the manifests and tars of shards that are used as they are."""
+        settings = self.corpora[corpus]
+        part = corpus_source(settings).parts[settings["splits"][split]]
+        return shard_patterns(part, self.corpus_base(corpus))
+
+    def shard_manifests(self, corpus: str, split: str) -> list[str]:
+        return expand_shards(self.shard_patterns(corpus, split)["manifests"])
+
+    def shard_arguments(self, corpus: str, split: str) -> list[str]:
+        return [f"--{key}={pattern}" for key, pattern in self.shard_patterns(corpus, split).items()]
+
+    def shard_losses(self, corpus: str, split: str) -> str:
+        """Grows by an entry when a tar is gone or of another size; see ``repairs``."""
+        return _json(repairs(Path(f"data/shards/{corpus}_{split}/ledger.json")))
 
     def num_shards(self, corpus: str) -> int:
         count: int = self.corpora[corpus]["num_shards"]
@@ -236,8 +352,14 @@ class Plan:
         return [*options, f"--weights={weights}", "--names", *names]
 
     def overrides(self, experiment: str) -> list[str]:
+        settings = self.experiments[experiment]
         shards = {name: corpus["num_shards"] for name, corpus in self.corpora.items()}
-        return finetune_overrides(self.experiments[experiment], shards)
+        patterns = {
+            (entry["corpus"], entry["split"]): self.shard_patterns(entry["corpus"], entry["split"])
+            for entry in settings["train"]
+            if "nemo_shards" in self.corpora[entry["corpus"]]
+        }
+        return finetune_overrides(settings, shards, patterns)
 
     def checkpoint_arguments(self, experiment: str) -> list[str]:
         settings = self.experiments[experiment]["checkpoint"]
@@ -359,10 +481,25 @@ class Plan:
         return [f"results/{name}/{file}" for name in sorted(self.experiments)]
 
     def ledgers(self) -> list[str]:
-        return [f"data/manifests/{corpus}_ledger_{split}.json" for corpus, split in sorted(self.used_splits)]
+        return self.of_each_split("data/manifests/{corpus}_ledger_{split}.json")
 
     def page_settings(self) -> str:
         return _json(page_settings(self.config, self.experiments, {corpus for corpus, _ in self.used_splits}))
+
+
+def _check_source(name: str, corpus: Mapping[str, Any]) -> None:
+    """Refuse a folder, table or manifest that is not there. What comes out of archives is not there yet."""
+    source = corpus_source(corpus)
+    if "archives" in corpus or source.kind in ("huggingface", "nemo_shards"):
+        return
+    wanted = "folder" if source.kind in ("audio_folder", "kaldi", "shar") else "file"
+    for path in source_paths(source):
+        full = Path(corpus.get("folder", ""), path)
+        if not (full.is_dir() if wanted == "folder" else full.is_file()):
+            raise UserError(
+                f"`corpora.{name}.{source.kind}` is {str(full)!r}, which is no {wanted}: give one that exists, absolute"
+                f" or relative to {Path.cwd()}"
+            )
 
 
 # Settings in which experiments may differ that are compared for their layout.

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from nuptse.results import Run, Split
+from nuptse.source_settings import corpus_source, source_paths
+from nuptse.splits import origin_of
 
 MISSING = "–"
 
@@ -79,8 +81,8 @@ class SplitOrigin:
     """How a split was made.
 
     Attributes:
-        archives: (file, SHA-256 or empty), or the folder of the corpus.
-        part: what the recipe calls it.
+        archives: (file, SHA-256 or empty), or the folder, tables and manifests of the corpus.
+        part: what the source calls it, or the share of it that was dealt out.
         text: the steps of the text profile, in words.
     """
 
@@ -97,14 +99,15 @@ def split_origins(run: Run) -> list[SplitOrigin]:
     found = []
     for corpus, split in run.ledgers:
         settings = run.settings["corpora"][corpus]
+        source = corpus_source(settings)
         archives = [(file, archive.get("sha256", "")) for file, archive in sorted(settings["archives"].items())]
         steps = [step if isinstance(step, str) else json.dumps(step, ensure_ascii=False) for step in settings["text"]]
         found.append(
             SplitOrigin(
                 split=(corpus, split),
-                recipe=settings["recipe"],
-                part=settings["splits"][split],
-                archives=archives or [(settings["folder"], "")],
+                recipe=settings.get("recipe", source.kind),
+                part=origin_of(settings, split),
+                archives=archives or [(path, "") for path in (settings.get("folder"), *source_paths(source)) if path],
                 language=settings["language"],
                 text=", then ".join(steps) or "as it is",
                 normalizer=settings["normalizer"],

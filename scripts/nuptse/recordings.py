@@ -20,6 +20,7 @@ from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES, Source, find
 from nuptse.errors import UserError
 from nuptse.jsonl import row_writer
 from nuptse.pauses import frame_length, pieces, powers, quiet_cuts
+from nuptse.unreadable import why_unreadable
 
 # Less gives a model no frame to look at.
 SHORTEST_S = 0.1
@@ -151,10 +152,7 @@ def inspect(source: Source) -> Recording | str:
         with soundfile.SoundFile(source.path) as file:
             return _decode(source, file)
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).rpartition(": ")[2]
-        if not reason or reason.startswith("File does not exist"):  # libsndfile's words for an MP3 file that is none
-            reason = f"it is damaged, or no {suffix}"
-        return f"unreadable: {reason}"
+        return f"unreadable: {why_unreadable(error, source.path)}"
 
 
 def _decode(source: Source, file: soundfile.SoundFile) -> Recording | str:

@@ -190,6 +190,7 @@ class SplitLedger(msgspec.Struct):
     kept: Amount
     dropped: dict[str, Amount]
     trimmed: Amount
+    quarantined: dict[str, Amount] = {}
     histogram: Histogram | None = None
 
 

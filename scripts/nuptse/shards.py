@@ -8,16 +8,11 @@ import hashlib
 import io
 import json
 import math
-import multiprocessing
 import os
 import re
 import tarfile
-import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
@@ -25,6 +20,7 @@ from urllib.parse import quote
 from nuptse.errors import UserError, flush_to_disk
 from nuptse.shard_ledger import Shard, write_ledger
 from nuptse.shard_plan import ShardPlan, line_number
+from nuptse.workers import worker_processes
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -270,20 +266,5 @@ def write_group(
 
 
 def _write_in_parallel(jobs: tuple[Iterable[Any], ...], workers: int) -> list[Shard]:
-    # "spawn", because forking a process that has threads (as a test runner may) can deadlock.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        try:
-            return list(pool.map(write_shard, *jobs))
-        except BrokenProcessPool as error:
-            raise UserError("a worker was killed, perhaps for its memory; use fewer workers") from error
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed, or it would go on writing beside the next attempt."""
-    threading.Thread(target=_end_after, args=(multiprocessing.parent_process(),), daemon=True).start()
-
-
-def _end_after(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    with worker_processes(workers) as pool:
+        return list(pool.map(write_shard, *jobs))

@@ -25,11 +25,11 @@ from lhotse.audio import AudioLoadingError, DurationMismatchError
 from lhotse.serialization import deserialize_item
 from nemo.collections.asr.models import ASRModel
 
+from nuptse.cutsets import nemo_rows
 from nuptse.decoding import decoding_files
 from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.jsonl import read_rows, write_rows
-from nuptse.manifests import nemo_rows
 from nuptse.recogniser import hear, load_model, set_decoding
 from nuptse.runtime import versions
 

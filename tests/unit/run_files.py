@@ -124,9 +124,10 @@ def write_run(folder: Path, *, experiments=None, hypotheses=None, trainings=None
             {
                 "corpus": corpus,
                 "split": split,
-                "taken": {"utterances": 21, "seconds": 84.0},
+                "taken": {"utterances": 23, "seconds": 89.0},
                 "kept": {"utterances": 20, "seconds": 80.0},
                 "dropped": {"no transcript": {"utterances": 1, "seconds": 4.0}},
+                "quarantined": {"bad audio: silent": {"utterances": 2, "seconds": 5.0}},
                 "trimmed": {"utterances": 0, "seconds": 0.0},
                 "unused_recordings": 0,
             }

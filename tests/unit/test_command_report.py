@@ -68,6 +68,7 @@ def test_the_page_shows_the_run(tmp_path, capsys):
     assert rows == {f"{name} corpus/{split}" for name in ("base", "first", "second") for split in ("dev", "test")}
     assert "snakemake results/first/train.json --cores 4" in page.text
     assert "No record in benchmarks of: transcribe ." in page.text
+    assert "1 (0.1 min): no transcript; 2 (0.1 min): bad audio: silent" in page.text.replace("\xa0", " ")
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == f"The page of results: {(tmp_path / 'results/report.html').as_uri()}"
 

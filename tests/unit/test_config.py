@@ -75,7 +75,11 @@ def test_the_tutorial_overlay_has_what_the_tutorial_uses():
     assert cutset["optim"]["sched"]["warmup_steps"] == 10
 
 
+CORPUS = read()["corpora"]["quickstart"]
+NO_SPLITS = {key: value for key, value in read()["corpora"]["quickstart_yesno"].items() if key != "splits"}
 EXPERIMENT = "experiments.finetune_from_cutset"
+
+MINE = {"table": "t.csv", "splits": {"train": "train"}, "language": "en", "text": []}
 
 MISTAKES = {
     "unknown key": ("corpora.quickstart.recipt", "librispeech", "`corpora.quickstart.recipt` is not a key that exists; did you mean `recipe`"),
@@ -91,9 +95,40 @@ MISTAKES = {
     "neither archives nor folder": ("corpora.quickstart.archives", None, "`corpora.quickstart` has none of `archives`, `folder`"),
     "base model given in two ways": ("models.quickstart_base.pretrained", "nvidia/x", "`models.quickstart_base` has `pretrained` and `url`"),
     "bad checksum": ("corpora.quickstart.archives.train-clean-5.tar.gz.sha256", "abc", "is 'abc', expected text of the form"),
+    "no source": ("corpora.quickstart.recipe", None, "`corpora.quickstart` has none of `recipe`, `table`, `audio_folder`, `nemo_manifest`, `kaldi`, `lhotse`, `shar`, `huggingface`, `nemo_shards`: give exactly one"),
+    "two sources": ("corpora.mine.kaldi", "data/train", "`corpora.mine` has `table` and `kaldi` of `recipe`, `table`"),
+    "table in two places": ("corpora.mine", {**MINE, "folder": "/data", "archives": {"a.tar": {"url": "a.tar"}}}, "`corpora.mine` has `archives` and `folder`: give one of them, in which `table` lies"),
+    "table outside of the archives": ("corpora.mine", {**MINE, "table": "../t.csv", "archives": {"a.tar": {"url": "a.tar"}}}, "`corpora.mine.table` is '../t.csv': it must lie inside the unpacked archives"),
+    "a table without a file": ("corpora.mine.table", {"root": "clips"}, "`corpora.mine.table` lacks `file`"),
+    "unknown column": ("corpora.mine.table", {"file": "t.csv", "columns": {"speker": "s"}}, "`corpora.mine.table.columns.speker` is not a key that exists; did you mean `speaker`"),
+    "files and a column for the parts": ("corpora.mine.table", {"file": {"train": "t.csv"}, "columns": {"split": "set"}}, "`corpora.mine.table` has a file for each part and a column `split`: give one of the two"),
+    "unknown part": ("corpora.mine", {**{key: value for key, value in MINE.items() if key != "table"}, "nemo_manifest": {"training": "t.json"}}, "`corpora.mine.splits.train` is 'train', which `corpora.mine.nemo_manifest` lacks; did you mean `training`"),
+    "options of a recipe": ("corpora.mine.recipe_options", {"x": 1}, "`corpora.mine.recipe_options` belongs to a `recipe`, and this corpus has a `table`: remove it"),
+    "unknown policy": ("corpora.mine.channels", "left", "`corpora.mine.channels` is 'left', which has none of the forms that are allowed here"),
+    "a rate in kHz": ("corpora.mine.sampling_rate", 16, "`corpora.mine.sampling_rate` is 16, expected at least 4000"),
+    "shell command as source": ("corpora.mine.table", "pipe:cat t.csv", "`corpora.mine.table` holds `pipe:`, which NeMo would run as a shell command"),
+    "bad audio in shards": ("corpora.shards.on_bad_audio", "exclude", "`corpora.shards.on_bad_audio` cannot leave anything out of `nemo_shards`"),
+    "text profile of shards": ("corpora.shards.text", ["lower"], "`corpora.shards.text` is ['lower'], but the transcripts of `nemo_shards` are used as they are: set it to []"),
+    "rate of shards": ("corpora.shards.sampling_rate", 16000, "`corpora.shards.sampling_rate` is 16000, but the audio of `nemo_shards` is used as it is"),
+    "shards in another layout": (f"{EXPERIMENT}.train", [{"corpus": "shards"}], f"`{EXPERIMENT}.train[0]` names shards/train, whose audio lies in `nemo_shards`: they can only be trained on, with the layout tarred"),
+    "shards to validate on": ("experiments.finetune_from_nemo_tarred.validation", [{"corpus": "shards", "split": "train"}], "`experiments.finetune_from_nemo_tarred.validation[0]` names shards/train, whose audio lies in `nemo_shards`"),
     "unknown recipe": ("corpora.quickstart.recipe", "libri_speech", "Lhotse has no recipe 'libri_speech'; did you mean `librispeech`"),
     "unknown mirror": ("corpora.quickstart.archives.train-clean-5.tar.gz.url", "quikstart:31/a.tar.gz", "begins with `quikstart:`, which is neither http(s):// nor file:// nor a name under `mirrors`; did you mean `quickstart`"),
     "unknown text step": ("corpora.quickstart.text", ["lowercase"], "which has none of the forms that are allowed here"),
+    "numbers of an unknown language": ("corpora.quickstart", CORPUS | {"language": "tlh", "text": ["numbers"]}, "`corpora.quickstart.text[0]` is numbers, but num2words cannot spell numbers in `corpora.quickstart.language`, tlh"),
+    "no regular expression in a step": ("corpora.quickstart.text", ["lower", {"regex": {"(": ""}}], "`corpora.quickstart.text[1].regex` is no regular expression"),
+    "alphabet that runs backwards": ("corpora.quickstart.text", [{"keep": "z-a"}], "`corpora.quickstart.text[0].keep`: the range z-a runs backwards"),
+    "two keys in a step": ("corpora.quickstart.text", [{"keep": "a", "replace": {"b": "c"}}], "which has none of the forms that are allowed here"),
+    "no splits": ("corpora.mine", NO_SPLITS, "`corpora.mine` has neither `splits` nor `split_by`"),
+    "shares that do not add up": ("corpora.quickstart.split_by", {"shares": {"a": 0.5, "b": 0.4}}, "`corpora.quickstart.split_by.shares` add up to 0.9, not to 1: a 0.5, b 0.4"),
+    "a split twice": ("corpora.quickstart.split_by", {"shares": {"dev": 1.0}}, "`corpora.quickstart.splits.dev` and `corpora.quickstart.split_by.shares.dev` have one name"),
+    "a part twice": ("corpora.quickstart.split_by", {"shares": {"a": 1.0}, "parts": ["dev-clean-2"]}, "`corpora.quickstart.splits.dev` is the part 'dev-clean-2', which `corpora.quickstart.split_by.parts` divides again"),
+    "a share of nothing": ("corpora.quickstart.split_by", {"shares": {"a": 1, "b": 0}}, "`corpora.quickstart.split_by.shares.b` is 0, expected more than 0"),
+    "unknown unit": ("corpora.quickstart.split_by", {"shares": {"a": 1}, "unit": "sex"}, "`corpora.quickstart.split_by.unit` is 'sex', expected one of speaker"),
+    "filter that leaves nothing": ("corpora.quickstart.filters", {"min_words": 3, "max_words": 2}, "`corpora.quickstart.filters.min_words` is 3, above max_words, 2"),
+    "no regular expression in a filter": ("corpora.quickstart.filters", {"keep_text": "["}, "`corpora.quickstart.filters.keep_text` is no regular expression"),
+    "filter of an unknown split": ("corpora.quickstart.filters", {"splits": ["devel"]}, "`corpora.quickstart.filters.splits` names 'devel', which is no split of the corpus: it has train, dev, test"),
+    "unknown filter": ("corpora.quickstart.filters", {"max_durations": 2}, "`corpora.quickstart.filters.max_durations` is not a key that exists; did you mean `max_duration`"),
     "recipe root outside": ("corpora.quickstart.recipe_root", "../x", "must lie inside the corpus folder"),
     "unknown corpus": (f"{EXPERIMENT}.train", [{"corpus": "quikstart"}], f"`{EXPERIMENT}.train[0]` names the corpus 'quikstart', which `corpora` lacks; did you mean `quickstart`"),
     "unknown split": (f"{EXPERIMENT}.validation", [{"corpus": "quickstart", "split": "devel"}], "names the split 'devel', which `corpora.quickstart.splits` lacks; did you mean `dev`"),
@@ -118,6 +153,8 @@ MISTAKES = {
 @pytest.mark.parametrize(("dotted", "value", "sentence"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_named_with_its_remedy(dotted, value, sentence):
     config = read()
+    config["corpora"]["mine"] = copy.deepcopy(MINE)
+    config["corpora"]["shards"] = {"nemo_shards": {"train": "s"}, "splits": {"train": "train"}, "language": "en", "text": []}  # fmt: skip
     config["models"]["untrained"] = {
         "from_scratch": {"tokenizer": {"train": [{"corpus": "quickstart"}]}, "n_heads": 4, "conv_kernel_size": 9}
     }

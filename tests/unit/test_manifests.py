@@ -1,162 +1,13 @@
-"""From a recipe's tables to cuts and NeMo rows: every supervision is accounted for."""
+"""From a corpus folder to the tables of a recipe, and by command to cuts and NeMo rows."""
 
 import json
 
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from nuptse.errors import UserError
-from nuptse.jsonl import read_rows, write_rows
-from nuptse.manifests import Histogram, Ledger, build_cutset, flatten_parts, nemo_rows, prepare_recipe
-
-
-def recording(name, duration=10.0, channels=(0,), rate=16000):
-    return {
-        "id": name,
-        "sources": [{"type": "file", "channels": list(channels), "source": f"data/raw/{name}.flac"}],
-        "sampling_rate": rate,
-        "num_samples": round(duration * rate),
-        "duration": duration,
-        "channel_ids": list(channels),
-    }
-
-
-def supervision(name, text="HELLO", start=0.0, duration=10.0, of=None):
-    return {
-        "id": name,
-        "recording_id": of or name,
-        "start": start,
-        "duration": duration,
-        "channel": 0,
-        "text": text,
-        "language": "English",
-    }
-
-
-@pytest.fixture
-def build(tmp_path):
-    """Write a recipe's output, build the cuts; give the ledger and the paths."""
-
-    def run(recordings, supervisions, profile=("lower",), part="train"):
-        write_rows(tmp_path / "train_recordings.jsonl.gz", recordings)
-        write_rows(tmp_path / "train_supervisions.jsonl.gz", supervisions)
-        outputs = {kind: tmp_path / "out" / f"{kind}.jsonl.gz" for kind in ("recordings", "supervisions", "cuts")}
-        ledger = Ledger("corpus", "train")
-        build_cutset(tmp_path, part, outputs, profile, "en", ledger)
-        return ledger, outputs
-
-    return run
-
-
-def test_one_cut_for_each_supervision_read_by_lhotse(build):
-    ledger, outputs = build(
-        [recording("b"), recording("a"), recording("unused")],
-        [supervision("b2", start=4.0, duration=3.0, of="b"), supervision("a"), supervision("b1", duration=4.0, of="b")],
-    )
-    cuts = CutSet.from_file(outputs["cuts"])
-    assert [(cut.id, cut.start, cut.duration) for cut in cuts] == [("a", 0, 10), ("b1", 0, 4), ("b2", 4, 3)]
-    assert [cut.supervisions[0].text for cut in cuts] == ["hello"] * 3
-    assert {cut.supervisions[0].language for cut in cuts} == {"en"}
-    assert all(cut.supervisions[0].start == 0 for cut in cuts)
-    assert [r.id for r in RecordingSet.from_file(outputs["recordings"])] == ["a", "b"]
-    assert [s.start for s in SupervisionSet.from_file(outputs["supervisions"])] == [0, 0, 4]
-    assert ledger.unused_recordings == 1
-    assert ledger.kept.utterances == 3
-    assert ledger.kept.seconds == 17
-
-
-def test_the_same_bytes_whatever_the_order_of_the_file_system(build):
-    tables = [recording("a"), recording("b")], [supervision("a"), supervision("b")]
-    first = {kind: path.read_bytes() for kind, path in build(*tables)[1].items()}
-    second = {kind: path.read_bytes() for kind, path in build(tables[0][::-1], tables[1][::-1])[1].items()}
-    assert first == second
-
-
-def test_what_is_left_out_is_accounted_for(build):
-    ledger, _ = build(
-        [recording("a")],
-        [
-            supervision("ok", duration=5.0, of="a"),
-            supervision("empty", text="...", duration=1.0, of="a"),
-            supervision("none", text=None, duration=2.0, of="a"),
-            supervision("beyond", start=11.0, duration=3.0, of="a"),
-            supervision("long", start=9.0, duration=1.05, of="a"),
-        ],
-        profile=["strip_punctuation"],
-    )
-    assert ledger.taken.utterances == 5
-    assert ledger.kept.utterances == 2
-    assert {reason: amount.utterances for reason, amount in ledger.dropped.items()} == {
-        "no transcript": 2,
-        "outside its recording": 1,
-    }
-    assert ledger.dropped["no transcript"].seconds == 3
-    assert ledger.trimmed.utterances == 1
-    assert sum(ledger.histogram.counts.values()) == 2
-    assert ledger.trimmed.seconds == pytest.approx(0.05)
-
-
-@given(st.lists(st.tuples(st.floats(-1, 12), st.floats(0.01, 12), st.sampled_from(["a", "", None])), max_size=30))
-@settings(max_examples=100, deadline=None)
-def test_nothing_is_lost_without_a_reason(tmp_path_factory, segments):
-    folder = tmp_path_factory.mktemp("recipe")
-    rows = [supervision(f"s{i}", text, start, duration, "a") for i, (start, duration, text) in enumerate(segments)]
-    write_rows(folder / "train_recordings.jsonl.gz", [recording("a")])
-    write_rows(folder / "train_supervisions.jsonl.gz", rows)
-    ledger = Ledger("corpus", "train")
-    outputs = {kind: folder / f"{kind}.jsonl.gz" for kind in ("recordings", "supervisions", "cuts")}
-    try:
-        build_cutset(folder, "train", outputs, [], "en", ledger)
-    except UserError as error:
-        assert "no utterance is left" in str(error)  # noqa: PT017 -- whether it is raised depends on the example
-        assert not outputs["cuts"].exists() or not list(read_rows(outputs["cuts"], dict))
-    left_out = list(ledger.dropped.values())
-    assert ledger.taken.utterances == len(rows) == ledger.kept.utterances + sum(a.utterances for a in left_out)
-    assert ledger.taken.seconds == pytest.approx(
-        ledger.kept.seconds + ledger.trimmed.seconds + sum(a.seconds for a in left_out)
-    )
-
-
-@pytest.mark.parametrize(
-    ("recordings", "supervisions", "part", "message"),
-    [
-        ([recording("a")], [supervision("a")], "test", "corpora.corpus.splits.train is 'test', but the recipe found only train"),
-        ([recording("a")], [supervision("a"), supervision("a")], "train", "the id a stands there twice"),
-        ([recording("a")], [supervision("x", of="b")], "train", "supervision x belongs to the recording b, which"),
-        ([recording("a", channels=(0, 1))], [supervision("a")], "train", "recording a has 2 channels"),
-        ([recording("a")], [supervision("a", text=" ")], "train", "corpus/train: no utterance is left"),
-    ],
-)  # fmt: skip
-def test_a_bad_corpus_is_refused(build, recordings, supervisions, part, message):
-    with pytest.raises(UserError, match=message):
-        build(recordings, supervisions, part=part)
-
-
-def test_nemo_rows_of_whole_files_and_of_segments(build):
-    _, outputs = build(
-        [recording("a", 10.0), recording("b", 5.0, rate=8000)],
-        [
-            supervision("a1", duration=4.0, of="a"),
-            supervision("a2", start=4.0, duration=6.0, of="a"),
-            supervision("b", duration=5.0),
-        ],
-    )
-    rows = list(nemo_rows(outputs["cuts"]))
-    assert rows[0] == {
-        "id": "a1",
-        "audio_filepath": "data/raw/a.flac",
-        "duration": 4.0,
-        "text": "hello",
-        "lang": "en",
-        "offset": 0.0,
-    }
-    assert rows[1]["offset"] == 4.0
-    assert "sampling_rate" not in rows[1]
-    assert rows[2]["sampling_rate"] == 8000
-    assert "offset" not in rows[2]
+from nuptse.jsonl import read_rows
+from nuptse.manifests import flatten_parts, prepare_recipe
 
 
 def test_nested_parts_of_recipes():
@@ -206,6 +57,14 @@ def test_a_missing_recipe_root_names_the_key(librispeech):
         prepare_recipe("librispeech", librispeech / "raw" / "Libri", {}, librispeech / "out", 1)
 
 
+@pytest.mark.parametrize(("content", "reason"), [(b"", "it is empty"), (b"<html>404</html>", "Format not recognised")])
+def test_a_file_that_a_recipe_cannot_open_is_named(librispeech, content, reason):
+    file = librispeech / "raw/LibriSpeech/dev-clean-2/1/2/1-2-0000.flac"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"the recipe 'librispeech' cannot open .*1-2-0000.flac: {reason}.*; copy the"):
+        prepare_recipe("librispeech", librispeech / "raw" / "LibriSpeech", {}, librispeech / "out", 2)
+
+
 def test_a_broken_line_is_named(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"id": "a"}\n{"id": \n')
@@ -217,11 +76,16 @@ def test_commands_chain(librispeech, capsys):
     from build_cutset import main as build_main
     from export_nemo_manifest import main as export_main
     from prepare_manifests import main as prepare_main
+    from select_utterances import main as select_main
 
     prepare_main("--recipe librispeech --corpus-dir raw --recipe-root LibriSpeech --output-dir recipe".split())
+    select_main(
+        '--recipe-dir recipe --part dev-clean-2 --corpus c --split dev --language en --text ["lower"]'
+        " --selected selected.jsonl.gz --dropped dropped.jsonl.gz --ledger selection.json".split()
+    )
     build_main(
-        '--recipe-dir recipe --part dev-clean-2 --corpus c --split dev --language en --text ["lower"] --recordings'
-        " r.jsonl.gz --supervisions s.jsonl.gz --cuts c.jsonl.gz --ledger l.json".split()
+        "--selected selected.jsonl.gz --selection selection.json --recordings r.jsonl.gz --supervisions s.jsonl.gz"
+        " --cuts c.jsonl.gz --quarantine q.jsonl.gz --ledger l.json".split()
     )
     export_main("--cuts c.jsonl.gz --manifest m.json".split())
     assert json.loads((librispeech / "l.json").read_text())["kept"] == {"utterances": 1, "seconds": 0.1}
@@ -229,11 +93,3 @@ def test_commands_chain(librispeech, capsys):
     assert row["text"] == "hello"
     assert row["sampling_rate"] == 16000
     assert "m.json: in and out: 1 utterances, 0.000 h; dropped: 0" in capsys.readouterr().out
-
-
-def test_the_histogram_puts_every_duration_between_the_edges_of_its_bin():
-    histogram = Histogram()
-    for seconds in (0.3, 0.05, 0.3999999, 12.0, 0.7):
-        histogram.add(seconds)
-    histogram.sort()
-    assert list(histogram.counts.items()) == [(0, 1), (3, 2), (7, 1), (120, 1)]

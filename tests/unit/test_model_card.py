@@ -61,7 +61,12 @@ def write(tmp_path):
     def run(facts=FACTS, train=TRAIN, utterances=("olá a|b", "é isso"), speakers=("s1", "s2"), rate=0.16):
         for name, content in {
             "train": train,
-            "ledger": {"corpus": "speech", "split": "train", "dropped": {"no transcript": {"utterances": 3}}},
+            "ledger": {
+                "corpus": "speech",
+                "split": "train",
+                "dropped": {"no transcript": {"utterances": 3}},
+                "quarantined": {"bad audio: silent": {"utterances": 2}},
+            },
             **{f"{who}_{split}": score(who, split, rate=rate) for who in ("mine", "base") for split in ("dev", "test")},
         }.items():
             (tmp_path / f"{name}.json").write_text(json.dumps(content))
@@ -108,6 +113,7 @@ def test_the_body_says_what_is_known(write):
     assert "fine-tuned in 100 steps on 61.6 min of audio" in text
     assert "| speech | train | pt-BR | 2 | 10.0 min | 2 | 100.0 % |" in text
     assert "Left out of speech/train before the training: 3 utterances (no transcript)." in text
+    assert "Left out of speech/train before the training: 2 utterances (bad audio: silent)." in text
     assert "Left out of speech/train by the duration limits: 0 utterances that are too short, 2 too long." in text
     assert (
         "| speech | dev | the checkpoint was chosen on it | 54 | 16.0 % (10.0 to 25.0) | 16.0 % (10.0 to 25.0) |"

@@ -54,8 +54,25 @@ def test_the_order_of_keys_changes_no_param():
             first, second = (getattr(plan, question)(experiment) for plan in plans)
             assert first == second
     for corpus in plans[0].corpora:
-        first, second = (plan.recipe_arguments(corpus) for plan in plans)
+        first, second = (plan.source_arguments(corpus) for plan in plans)
         assert first == second
+
+
+def test_a_split_is_told_only_what_it_is_made_of():
+    changed = config()
+    changed["corpora"]["quickstart"] |= {
+        "split_by": {"shares": {"b": 0.25, "a": 0.75}, "parts": ["more", "most"]},
+        "filters": {"splits": ["train", "a"], "max_words": 9},
+    }
+    for plan in (Plan(changed, SCHEMA, ROOT), Plan(reverse(changed), SCHEMA, ROOT)):
+        text = ["--language=en", '--text=["lower"]']
+        assert plan.selection_arguments("quickstart", "dev") == ["--part=dev-clean-2", *text]
+        filters = '--filters={"max_words": 9}'
+        assert plan.selection_arguments("quickstart", "train") == ["--part=train-clean-5", *text, filters]
+        shares = '--split-by={"key": "1", "shares": {"a": 0.75, "b": 0.25}, "unit": "speaker"}'
+        assert plan.selection_arguments("quickstart", "b") == ["--part=more", "--part=most", *text, shares]
+        assert plan.selection_arguments("quickstart", "a") == ["--part=more", "--part=most", *text, shares, filters]
+        assert plan.text_arguments("quickstart", "a") == plan.selection_arguments("quickstart", "b")
 
 
 def test_layouts_of_the_same_data_are_compared_with_each_other():
@@ -73,11 +90,91 @@ def test_shards_are_at_most_a_hundred_jobs(num_shards, per_job):
     assert len(plan.group_ledgers("quickstart", "train")) == -(-num_shards // per_job) <= 100
 
 
+def test_only_limits_that_make_errors_change_the_data():
+    changed = config()
+    changed["corpora"]["quickstart"]["on_bad_audio"] = "exclude"
+
+    def arguments(corpus, **limits):
+        return Plan(changed | {"doctor": {"audio": limits}}, SCHEMA, ROOT).quarantine_arguments(corpus, "train")
+
+    before = arguments("quickstart")
+    assert before[0] == "--rejected=data/recipes/quickstart/train-clean-5_rejected.jsonl.gz"
+    assert before[1] == "--audio=data/manifests/quickstart_audio_train.jsonl.gz"
+    assert before == arguments("quickstart", clipped=0.5, bandwidth=None, silence=0.5)
+    assert before != arguments("quickstart", duration_s=0.2) and before != arguments("quickstart", silence=None)
+    assert len(arguments("quickstart_yesno")) == 1
+
+
+def test_what_the_import_left_out_counts_once():
+    changed = config()
+    changed["corpora"]["quickstart"]["split_by"] = {"shares": {"a": 0.1, "b": 0.7, "c": 0.2}, "parts": ["x", "y"]}
+    plan = Plan(changed, SCHEMA, ROOT)
+    counted = {split: plan.quarantine_arguments("quickstart", split) for split in "abc"}
+    assert counted == {"a": [], "b": [f"--rejected=data/recipes/quickstart/{part}_rejected.jsonl.gz" for part in "xy"], "c": []}  # fmt: skip
+
+
+@pytest.mark.parametrize(("num_shards", "groups"), [(1, 0), (63, 0), (64, 2), (1024, 32), (100_000, 100)])
+def test_few_jobs_share_the_check_of_audio(num_shards, groups):
+    changed = config()
+    changed["corpora"]["quickstart"]["num_shards"] = num_shards
+    assert len(Plan(changed, SCHEMA, ROOT).audio_groups("quickstart", "train")) == groups
+
+
 def test_a_missing_corpus_folder_is_refused():
     changed = config()
     changed["corpora"]["mine"] = {"recipe": "yesno", "folder": "/no/where", "splits": {"train": "train"}, "language": "he", "text": []}  # fmt: skip
     with pytest.raises(UserError, match="`corpora.mine.folder` is '/no/where', which is no folder"):
         Plan(changed, SCHEMA, ROOT)
+
+
+def using(tmp_path, block):
+    """A plan whose first experiment trains on a corpus of this source, below ``tmp_path``."""
+    changed = config()
+    common = {"folder": str(tmp_path), "splits": {"train": "train"}, "language": "en", "text": []}
+    changed["corpora"]["mine"] = common | block
+    changed["experiments"]["finetune_from_nemo_tarred"]["train"] = [{"corpus": "mine"}]
+    return Plan(changed, SCHEMA, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"table": "t.csv"}, r"`corpora.mine.table` is '.*/t.csv', which is no file: give one that exists"),
+        ({"kaldi": {"train": "k"}}, r"`corpora.mine.kaldi` is '.*/k', which is no folder"),
+        ({"lhotse": {"train": {"recordings": "r", "supervisions": "s"}}}, r"`corpora.mine.lhotse` is '.*/r', which is no file"),
+    ],
+)  # fmt: skip
+def test_a_missing_source_is_refused_where_it_is_used(tmp_path, block, message):
+    with pytest.raises(UserError, match=message):
+        using(tmp_path, block)
+
+
+def test_tables_and_manifests_are_inputs_and_folders_are_watched(tmp_path):
+    (tmp_path / "t.csv").touch()
+    plan = using(tmp_path, {"table": "t.csv"})
+    assert plan.corpus_inputs("mine") == {"files": [f"{tmp_path}/t.csv"]}
+    assert f"--corpus-dir={tmp_path}" in plan.source_arguments("mine")
+    assert (plan.corpus_changes("mine"), plan.audio_losses("mine")) == ("", "[]")
+    for kind, block in (("audio_folder", {"folder": {"train": "audio_folder"}}), ("shar", {"train": "shar"})):
+        (tmp_path / kind).mkdir()
+        plan = using(tmp_path, {kind: block})
+        before = plan.corpus_changes("mine")
+        (tmp_path / kind / "a.tar").write_bytes(b"x")
+        assert plan.corpus_inputs("mine") == {} and plan.corpus_changes("mine") != before
+    plan = using(tmp_path, {"huggingface": "name/on-the-hub"})
+    assert plan.corpus_inputs("mine") == {} and plan.corpus_changes("mine") == ""
+
+
+def test_shards_that_are_there_are_trained_on_where_they_lie(tmp_path):
+    patterns = {"manifests": "m_manifest_{0..1}.json", "tars": "audio_{0..1}.tar"}
+    plan = using(tmp_path, {"nemo_shards": {"train": patterns}})
+    assert f"model.train_ds.tarred_audio_filepaths={tmp_path}/audio__OP_0..1_CL_.tar" in [
+        option.replace('"', "") for option in plan.overrides("finetune_from_nemo_tarred")
+    ]
+    assert plan.shard_manifests("mine", "train") == [f"{tmp_path}/m_manifest_{i}.json" for i in (0, 1)]
+    assert "data/manifests/mine_nemo_train.json" not in plan.all_manifests()
+    assert plan.training_data("finetune_from_nemo_tarred") == ["data/shards/mine_train/ledger.json"]
+    assert "index_nemo_shards" in json.loads(plan.page_settings())["steps"]
 
 
 def test_a_pinned_file_is_the_same_wherever_it_comes_from():
@@ -116,7 +213,14 @@ def test_the_page_is_told_the_rules_of_this_configuration():
         experiment["layout"] = "cutset"
     steps = json.loads(Plan(changed, SCHEMA, ROOT).page_settings())["steps"]
     assert steps == [
-        *("download_archive", "extract_archives", "prepare_manifests", "build_cutset", "download_model"),
+        *(
+            "download_archive",
+            "extract_archives",
+            "prepare_manifests",
+            "select_utterances",
+            "build_cutset",
+            "download_model",
+        ),
         *("estimate_duration_bins", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
     ]
 

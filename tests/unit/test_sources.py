@@ -34,7 +34,7 @@ def test_the_page_depends_on_all_its_templates():
 
 
 def test_data_commands_do_not_depend_on_training():
-    for script in ("build_cutset.py", "tar_shards.py", "estimate_duration_bins.py", "download.py"):
+    for script in ("select_utterances.py", "tar_shards.py", "estimate_duration_bins.py", "download.py"):
         names = {path.name for path in source_files(SCRIPTS / script)}
         assert script in names
         assert not names & {"training.py", "models.py", "config.py", "overrides.py"}

@@ -2,7 +2,9 @@
 
 import pytest
 
-from nuptse.text import apply_profile
+from nuptse.errors import UserError
+from nuptse.numerals import numeral_language, spell_numbers
+from nuptse.text import alphabet_of, apply_profile
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,47 @@ from nuptse.text import apply_profile
         ("[noise] Yes", [{"replace": {"[noise]": ""}}, "lower"], "yes"),
         ("[NOISE] Yes", ["lower", {"replace": {"[noise]": ""}}], "yes"),
         ("  ...  ", ["strip_punctuation"], ""),
+        ("cafe\u0301", ["nfc", {"keep": "a-zé"}], "café"),
+        ("café Øre й", ["strip_accents"], "cafe Øre и"),
+        ("I ŞIK İ", [{"map": {"I": "ı", "İ": "i"}}, "lower"], "ı şık i"),
+        ("don’t – no", [{"map": {"’": "'", "–": ""}}, "collapse_spaces"], "don't no"),
+        ("a [noise [x]] b <unk> (laughs) c] d", [{"drop_brackets": ["[]", "<>", "()"]}], "a b c] d"),
+        ("a (b) [c]", [{"drop_brackets": ["[]"]}], "a (b)"),
+        ("uh so um, yes", [{"drop_words": ["uh", "um"]}], "so um, yes"),
+        ("Mr. B", [{"regex": {r"\bMr\.": "mister"}}], "mister B"),
+        ("né à–là - x9", [{"keep": "-a-zà "}], "n àlà - x"),
     ],
 )
 def test_profile(text, profile, expected):
     assert apply_profile(text, profile) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        ("en", "1,021 people in 1984", "one thousand and twenty one people in nineteen eighty four"),
+        ("en-US", "the 21st of 3.14 at 10:30", "the twenty first of three point one four at ten:thirty"),
+        ("en", "b2b 007 1,984 $5", "b two b zero zero seven one thousand nine hundred and eighty four $five"),
+        ("en", "call 12345678901234567", "call one two three four five six seven eight nine zero one two three four five six seven"),
+        ("en", "2,5 and 1,0000", "two,five and one,zero zero zero zero"),
+        ("de-CH", "1.021 Leute, 3,5 %", "eintausendeinundzwanzig Leute, drei Komma fünf %"),
+        ("fr", "81", "quatre vingt un"),
+        ("pt-BR", "no. 0,5", "no. zero vírgula cinco"),
+    ],
+)  # fmt: skip
+def test_numbers_are_spelt_as_the_language_reads_them(language, text, expected):
+    assert spell_numbers(text, language) == expected
+
+
+def test_languages_without_numerals():
+    assert [numeral_language(tag) for tag in ("kk", "nb-NO", "eu", "am", "tlh")] == ["kz", "no", None, None, None]
+    with pytest.raises(UserError, match="the step `numbers` does not know the language 'tlh'"):
+        spell_numbers("1", "tlh")
+    with pytest.raises(UserError, match=r"num2words cannot read 3.5 in 'fa' \(AttributeError\): replace it by a step"):
+        spell_numbers("3,5", "fa")
+
+
+def test_alphabets():
+    assert alphabet_of("a-c-") == {"a", "b", "c", "-"}
+    with pytest.raises(UserError, match="the range z-a runs backwards"):
+        alphabet_of("z-a")

@@ -20,9 +20,10 @@ from lhotse import CutSet
 import transcribe as command
 from nuptse.errors import UserError
 from nuptse.jsonl import read_rows, write_rows
-from nuptse.manifests import Ledger, build_cutset, prepare_recipe
+from nuptse.manifests import prepare_recipe
 from nuptse.models import build_model, model_config, train_tokenizer
 from nuptse.runtime import prepare_runtime
+from nuptse.selection import Selection, select_utterances
 
 pytestmark = pytest.mark.slow  # importing NeMo takes seconds
 
@@ -70,10 +71,11 @@ def sets(tmp_path_factory):
         tables = folder / name
         tables.mkdir()
         prepare_recipe(recipe, corpus, options, tables, 1)
-        outputs = {kind: tables / f"{kind}.jsonl.gz" for kind in ("recordings", "supervisions", "cuts")}
-        build_cutset(tables, part, outputs, ["lower"], "en", Ledger(name, "test"))
+        selected = tables / "selected.jsonl.gz"
+        selection = Selection(name, "test", [part], "en", ["lower"])
+        select_utterances(tables, selection, selected, tables / "dropped.jsonl.gz")
         cuts[name] = folder / f"{name}.jsonl.gz"
-        write_rows(cuts[name], list(read_rows(outputs["cuts"], dict))[:16])
+        write_rows(cuts[name], list(read_rows(selected, dict))[:16])
     cuts["parts"] = folder / "parts.jsonl.gz"
     write_rows(cuts["parts"], map(second_half, read_rows(cuts["english"], dict)))
     return cuts
@@ -266,6 +268,7 @@ KILLED = """
 import os, signal, sys
 import transcribe as command
 from nuptse.runtime import prepare_runtime
+from nuptse.selection import Selection, select_utterances
 prepare_runtime()
 from nuptse import transcribing
 hear, calls = transcribing.hear, []

@@ -51,7 +51,13 @@ def bins(*names):
 
 
 def cutsets(corpus, *splits):
-    return {f"build_cutset corpus={corpus}, split={split}" for split in splits}
+    return {
+        f"{rule} corpus={corpus}, split={split}" for rule in ("select_utterances", "build_cutset") for split in splits
+    }
+
+
+def checks(corpus, *splits):
+    return {f"check_audio corpus={corpus}, split={split}" for split in splits}
 
 
 def exports(corpus, *splits):
@@ -68,6 +74,8 @@ MODEL = {"download_model model=quickstart_base"}
 FROM_CUTS = (
     exports("quickstart", "train", "dev") | shards("quickstart", 2) | bins(*FOUR) | trained(*FOUR) | judged(BASE)
 )
+# And those of its dev split: every experiment validates on it, no bins and no shards are made of it.
+FROM_DEV = exports("quickstart", "dev") | trained(*FOUR) | judged(BASE)
 FROM_RECIPE = cutsets("quickstart", "train", "dev", "test") | FROM_CUTS
 FROM_RAW = {"prepare_manifests corpus=quickstart"} | FROM_RECIPE
 
@@ -76,7 +84,7 @@ def test_a_fresh_checkout_plans_everything(checkout):
     planned = checkout.scheduled(*TEST)
     assert planned > FROM_RAW
     assert shards("quickstart_yesno", 1) < planned
-    assert len(planned) == 56
+    assert len(planned) == 61
     assert not (checkout.folder / "data").exists(), "a dry run makes nothing"
 
 
@@ -100,15 +108,31 @@ def test_one_experiment_needs_only_its_own_layout(checkout):
     ("target", "rules"),
     [
         ("downloads", {"download_archive"}),
-        ("manifests", {"download_archive", "extract_archives", "prepare_manifests", "build_cutset", "export_nemo_manifest"}),
-        ("shards", {"download_archive", "extract_archives", "prepare_manifests", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards", "index_shards"}),
-        ("bins", {"download_archive", "extract_archives", "prepare_manifests", "build_cutset", "estimate_duration_bins"}),
-        ("data/shards/quickstart_yesno_train/ledger/0.json", {"download_archive", "extract_archives", "prepare_manifests", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards"}),
+        ("manifests", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "check_audio", "build_cutset", "export_nemo_manifest"}),
+        ("shards", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards", "index_shards"}),
+        ("text_samples", {"download_archive", "extract_archives", "prepare_manifests", "sample_texts"}),
+        ("bins", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "estimate_duration_bins"}),
+        ("data/shards/quickstart_yesno_train/ledger/0.json", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards"}),
     ],
 )  # fmt: skip
 def test_named_targets_and_single_files(checkout, target, rules):
     planned = {job.split()[0] for job in checkout.scheduled(target, *TEST)}
     assert planned - {target} == rules
+
+
+def test_only_where_bad_audio_is_excluded_the_cutset_waits_for_the_check(checkout):
+    cuts = "data/manifests/quickstart_cuts_dev.jsonl.gz"
+    assert checks("quickstart", "dev").isdisjoint(checkout.scheduled(cuts))
+    excluded = checkout.overlay({"corpora": {"quickstart": {"on_bad_audio": "exclude"}}})
+    planned = checkout.scheduled(cuts, "--configfile", excluded)
+    assert checks("quickstart", "dev") | cutsets("quickstart", "dev") < planned
+
+
+def test_jobs_share_the_audio_of_a_large_split(checkout):
+    large = checkout.overlay({"corpora": {"quickstart": {"num_shards": 96}}})
+    planned = checkout.scheduled("data/manifests/quickstart_audio_train.jsonl.gz", "--configfile", large)
+    groups = {f"check_audio_group corpus=quickstart, split=train, group={group}" for group in range(3)}
+    assert {job for job in planned if job.startswith("check_audio")} == groups | checks("quickstart", "train")
 
 
 def test_targets_are_listed_with_what_they_do(checkout):
@@ -117,6 +141,7 @@ def test_targets_are_listed_with_what_they_do(checkout):
         "all",
         "downloads",
         "manifests",
+        "text_samples",
         "shards",
         "bins",
         "finetune",
@@ -163,7 +188,7 @@ def test_the_working_directory_may_be_elsewhere(checkout, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     planned = checkout.scheduled("--directory", elsewhere, *TEST)
-    assert len(planned) == 56
+    assert len(planned) == 61
 
 
 # --- the staleness table: after a full run, what each change makes stale -----------------------------------------
@@ -222,6 +247,15 @@ CONFIG_CHANGES = {
     "the licence of all": ({"defaults": {"license": "apache-2.0"}}, cards(*FOUR) | PAGE),
     "the decoding": ({"decoding": {"strategy": "beam_batch"}}, judged(BASE, *FOUR)),
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
+    "a filter of one split": ({"corpora": {"quickstart": {"filters": {"splits": ["dev"], "max_words": 9}}}}, cutsets("quickstart", "dev") | FROM_DEV),
+    "a split by shares beside the others": ({"corpora": {"quickstart": {"split_by": {"shares": {"a": 0.5, "b": 0.5}}}}}, PAGE),
+    "a limit of audio": ({"doctor": {"audio": {"silence": 0.5}}}, set()),
+    "bad audio left out": (
+        {"corpora": {"quickstart": {"on_bad_audio": "exclude"}}},
+        checks("quickstart", "train", "dev", "test")
+        | {f"build_cutset corpus=quickstart, split={split}" for split in ("train", "dev", "test")}
+        | FROM_CUTS,
+    ),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
     "another mirror of pinned archives": ({"mirrors": {"quickstart": ["https://example.org"]}}, set()),
     "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, SUMMARY),
@@ -270,7 +304,7 @@ FILE_CHANGES = {
         replace(" --bins {output.bins:q} >", " --bins  {output.bins:q} >"),
         bins(*FOUR) | trained(*FOUR),
     ),
-    "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1) | {f"prepare_manifests corpus={corpus}" for corpus in ("quickstart", "quickstart_yesno")}),
+    "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1)),
     "a module of the bins": ("scripts/nuptse/duration_bins.py", append("# why\n"), bins(*FOUR) | trained(*FOUR)),
     "the template of the cards": ("scripts/nuptse/model_card.md.jinja", append("More.\n"), cards(*FOUR)),
     "a module of the cards": ("scripts/nuptse/model_card.py", append("# why\n"), cards(*FOUR)),

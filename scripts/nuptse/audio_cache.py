@@ -1,0 +1,144 @@
+"""Remember what was measured of audio files, so that no file is decoded a second time before it changes.
+
+The cache is a folder of JSON Lines files. Every process writes a file of its own and reads those of all others, so that
+there is nothing to lock: it works on network file systems and for several jobs at once, and a process that is killed
+leaves at most half a line behind, which is ignored. Whoever deletes the folder loses nothing but time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import msgspec
+import soundfile
+import xxhash
+
+from nuptse import audio_reading, sound, unreadable, wav_header
+from nuptse.audio_reading import Segment
+from nuptse.errors import write_atomically
+
+# A file that changed a moment ago may change once more within the same tick of the clock of its file system.
+_SETTLED_NS = 2_000_000_000
+_READ = 1 << 20
+
+
+class Stamp(NamedTuple):
+    """What tells without reading a file that it is still the same, as in the index of git."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """What is known of a file: ``stamp`` is None if it was too young for one to be trusted."""
+
+    path: str
+    stamp: Stamp | None
+    content: str
+    version: str
+    segments: list[Segment]
+    measured: list[dict[str, Any]]
+
+
+class _Key(msgspec.Struct, array_like=True):
+    path: str
+    stamp: Any
+    content: str
+    version: str
+
+
+def measuring_version() -> str:
+    """Return what changes when the same file may be measured otherwise: the code that measures, and its decoder."""
+    digest = xxhash.xxh3_64(soundfile.__libsndfile_version__.encode())
+    for module in (audio_reading, sound, unreadable, wav_header):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()
+
+
+def stamp_of(path: str) -> Stamp:
+    found = os.stat(path)
+    return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def content_of(path: str) -> str:
+    """Return the XXH3-128 of a file's bytes: fast, and proof against accidents, not against malice."""
+    digest = xxhash.xxh3_128()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_READ):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def settled(stamp: Stamp, now_ns: int) -> Stamp | None:
+    """Return the stamp if no change can hide behind it any more."""
+    return stamp if now_ns - max(stamp.mtime_ns, stamp.ctime_ns) > _SETTLED_NS else None
+
+
+class AudioCache:
+    """The cache in ``folder``, as it was when it was opened, and what this process adds to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.version = measuring_version()
+        self._lines: dict[str, bytes] = {}
+        self._files = sorted(folder.glob("[!.]*.jsonl"))
+        self._own: BinaryIO | None = None
+        self._written_s = 0.0
+        for file in self._files:
+            self._load(file)
+
+    def _load(self, file: Path) -> None:
+        decoder = msgspec.json.Decoder(_Key)
+        try:
+            lines = file.read_bytes().splitlines()
+        except FileNotFoundError:  # another process has just put it together with others
+            return
+        for line in lines:
+            try:
+                key = decoder.decode(line)
+            except msgspec.DecodeError:  # the last line of a process that was killed
+                continue
+            if key.version == self.version:
+                self._lines[key.path] = line
+
+    def entry(self, path: str, segments: Sequence[Segment]) -> Entry | None:
+        """Return what is known of a file if it is known of all these segments."""
+        line = self._lines.get(path)
+        if line is None:
+            return None
+        try:
+            entry = msgspec.json.decode(line, type=Entry)
+        except msgspec.DecodeError:
+            return None
+        return entry if entry.segments == list(segments) else None
+
+    def add(self, entry: Entry) -> None:
+        line = msgspec.json.encode(entry)
+        self._lines[entry.path] = line
+        if self._own is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"{uuid.uuid4().hex}.jsonl"
+            self._own = path.open("xb")
+            self._files.append(path)
+        self._own.write(line + b"\n")
+        if time.monotonic() - self._written_s > 1:
+            self._own.flush()
+            self._written_s = time.monotonic()
+
+    def close(self, *, tidy: bool = False) -> None:
+        """Write what is not yet written; with ``tidy`` put all files of the cache together into one."""
+        if self._own is not None:
+            self._own.close()
+        if not tidy or len(self._files) < 2:
+            return
+        with write_atomically(self.folder / f"{uuid.uuid4().hex}.jsonl") as partial, partial.open("wb") as file:
+            file.writelines(line + b"\n" for line in self._lines.values())
+        for path in self._files:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,224 @@
+"""Measure the audio of every cut of a split: each file is decoded once, and not again before it changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import xxhash
+
+from nuptse.audio_cache import AudioCache, Entry, content_of, settled, stamp_of
+from nuptse.audio_facts import MISSING, UNREADABLE
+from nuptse.audio_reading import Segment, measure
+from nuptse.errors import say
+from nuptse.jsonl import read_rows
+from nuptse.unreadable import why_unreadable
+from nuptse.workers import worker_processes
+
+# Below this much audio it takes longer to start processes than to decode in this one.
+_ALONE_S = 3600.0
+_FILES_PER_TASK = 16
+_PROGRESS_S = 30.0
+
+
+class _Source(msgspec.Struct):
+    source: str
+    type: str
+    channels: list[int]
+
+
+class _Recording(msgspec.Struct):
+    sources: list[_Source]
+    sampling_rate: int
+    duration: float
+
+
+class _Cut(msgspec.Struct):
+    id: str
+    start: float
+    duration: float
+    channel: int
+    recording: _Recording
+
+
+@dataclass
+class AudioFile:
+    """A file and the cuts in it: ``rows`` are their places in the manifest, ``segments`` what they are."""
+
+    path: str
+    rows: list[int]
+    segments: list[Segment]
+
+    @property
+    def seconds(self) -> float:
+        return sum(segment.duration_s for segment in self.segments)
+
+
+@dataclass
+class Effort:
+    """What it took: files, and how many of them were decoded or could not even be opened; the rest were known."""
+
+    files: int = 0
+    decoded: int = 0
+    unopened: int = 0
+
+    def __str__(self) -> str:
+        known = self.files - self.decoded - self.unopened
+        return f"{self.files} files: {self.decoded} decoded, {known} known, {self.unopened} not opened"
+
+
+def check_audio(
+    selected: Path, cache: AudioCache, workers: int, group: tuple[int, int] | None = None
+) -> tuple[list[dict[str, Any]], Effort]:
+    """Measure the audio of the cuts of a split.
+
+    Args:
+        selected: cuts, JSONL(.gz).
+        cache: is asked and added to.
+        workers: processes.
+        group: ``(g, n)`` for the files of the g-th of n groups only, g from 0.
+
+    Returns:
+        One row for each cut, of the form of ``AudioFacts``, in the order of ``selected``.
+    """
+    rows, files = _read(selected, group)
+    effort = Effort(len(files))
+    unknown = []
+    for file in files:
+        known = _known(file, cache)
+        if known is None:
+            unknown.append(file)
+        else:
+            _enter(rows, file, known)
+    for file, entry, fresh in _measured(unknown, cache, workers):
+        _enter(rows, file, entry.measured)
+        if entry.content:
+            cache.add(entry)
+        effort.decoded += fresh
+        effort.unopened += not entry.content
+    return rows, effort
+
+
+def _read(selected: Path, group: tuple[int, int] | None) -> tuple[list[dict[str, Any]], list[AudioFile]]:
+    """Return what the manifest declares of each cut, and the files in the order in which they come up."""
+    rows: list[dict[str, Any]] = []
+    files: dict[str, AudioFile] = {}
+    for cut in read_rows(selected, _Cut):
+        recording, source = cut.recording, cut.recording.sources[0]
+        if group is not None and xxhash.xxh32_intdigest(source.source.encode()) % group[1] != group[0]:
+            continue
+        file = files.setdefault(source.source, AudioFile(source.source, [], []))
+        file.rows.append(len(rows))
+        file.segments.append(Segment(cut.start, cut.duration, source.channels.index(cut.channel)))
+        rows.append(
+            {
+                "id": cut.id,
+                "audio": source.source,
+                "start_s": cut.start,
+                "duration_s": cut.duration,
+                "declared_s": recording.duration,
+                "declared_rate": recording.sampling_rate,
+                "declared_channels": len(source.channels),
+            }
+        )
+    return rows, list(files.values())
+
+
+def _enter(rows: list[dict[str, Any]], file: AudioFile, measured: Sequence[dict[str, Any]]) -> None:
+    for row, found in zip(file.rows, measured, strict=True):
+        rows[row] |= found
+
+
+def _known(file: AudioFile, cache: AudioCache) -> list[dict[str, Any]] | None:
+    """Return what the cache knows of a file whose stamp is still the same."""
+    entry = cache.entry(file.path, file.segments)
+    try:
+        same = entry is not None and entry.stamp is not None and entry.stamp == stamp_of(file.path)
+    except OSError:
+        return None
+    return entry.measured if entry is not None and same else None
+
+
+# --- files of which nothing is known, or that may have changed ---
+
+# A file with what was known of it, and a file with what it holds and whether it had to be decoded for that.
+_Task = tuple[AudioFile, Entry | None]
+Result = tuple[AudioFile, Entry, bool]
+
+
+def _measured(files: list[AudioFile], cache: AudioCache, workers: int) -> Iterator[Result]:
+    """Yield the results of all files, in any order, and say how it goes."""
+    batches = (files[start : start + _FILES_PER_TASK] for start in range(0, len(files), _FILES_PER_TASK))
+    tasks = ([(file, cache.entry(file.path, file.segments)) for file in batch] for batch in batches)
+    total_s = sum(file.seconds for file in files)
+    progress = _Progress(len(files), total_s)
+    alone = workers <= 1 or total_s < _ALONE_S
+    measured = (
+        map(partial(measure_files, cache.version), tasks) if alone else _in_parallel(cache.version, tasks, workers)
+    )
+    for results in measured:
+        progress.add(results)
+        yield from results
+
+
+def _in_parallel(version: str, tasks: Iterator[list[_Task]], workers: int) -> Iterator[list[Result]]:
+    with worker_processes(workers) as pool:
+        # Not pool.map, which would hand over a million files at once.
+        running = {pool.submit(measure_files, version, task) for task in islice(tasks, 2 * workers)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(measure_files, version, task) for task in islice(tasks, len(done))}
+            yield from (future.result() for future in done)
+
+
+def measure_files(version: str, tasks: Sequence[_Task]) -> list[Result]:
+    """Measure some files, unless their content is what it was before."""
+    return [(file, *_measure_file(version, file, before)) for file, before in tasks]
+
+
+def _measure_file(version: str, file: AudioFile, before: Entry | None) -> tuple[Entry, bool]:
+    now_ns = time.time_ns()
+    try:
+        stamp = stamp_of(file.path)
+        content = content_of(file.path)
+    except OSError as error:
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        found = {"error": MISSING} if missing else {"error": UNREADABLE, "reason": why_unreadable(error, file.path)}
+        return Entry(file.path, None, "", version, file.segments, [found for _ in file.segments]), False
+    if before is not None and before.content == content:
+        return Entry(file.path, settled(stamp, now_ns), content, version, file.segments, before.measured), False
+    measured = measure(file.path, file.segments)
+    try:
+        same = stamp_of(file.path) == stamp
+    except OSError:
+        same = False
+    trusted = settled(stamp, now_ns) if same else None
+    return Entry(file.path, trusted, content if same else "", version, file.segments, measured), True
+
+
+class _Progress:
+    """Says from time to time how far it is."""
+
+    def __init__(self, files: int, seconds: float) -> None:
+        self.files, self.seconds = files, seconds
+        self.done, self.done_s = 0, 0.0
+        self.started = self.said = time.monotonic()
+
+    def add(self, results: Sequence[Result]) -> None:
+        self.done += len(results)
+        self.done_s += sum(file.seconds for file, *_ in results)
+        now = time.monotonic()
+        if now - self.said > _PROGRESS_S:
+            self.said = now
+            left_s = (now - self.started) * (self.files - self.done) / self.done
+            say(
+                f"{self.done} of {self.files} files, {self.done_s / 3600:.1f} of {self.seconds / 3600:.1f} h of audio;"
+                f" about {left_s / 60:.0f} min left"
+            )

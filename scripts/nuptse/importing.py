@@ -1,0 +1,250 @@
+"""From the rows of any source of a corpus to recordings and supervisions, one pair of files for each part.
+
+Whatever the source, the rules are the same: ids that depend neither on the order of rows nor on where the corpus lies,
+audio whose header can be read, and an account in which every row is either a supervision or left out with a reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nuptse.converting import Converter, Policy, Sound
+from nuptse.errors import UserError
+from nuptse.import_ledger import Account, as_text
+from nuptse.jsonl import row_writer, write_rows
+from nuptse.utterances import Rejected, Row, Utterance, portable, recording_ids, utterance_id
+
+# A row of a whole file may state a duration that was rounded this much.
+ROUNDING_S = 0.05
+SHOWN = 3
+# Files that a thread looks at before it takes the next lot.
+LOT = 64
+
+
+def import_rows(
+    rows: Iterable[Row], converter: Converter, account: Account, output_dir: Path, threads: int, exclude: bool
+) -> list[str]:
+    """Write ``<part>_recordings``, ``<part>_supervisions`` and ``<part>_rejected`` (``.jsonl.gz``), sorted by id.
+
+    Args:
+        rows: of the source.
+        converter: for audio that cannot be used as it is.
+        account: is filled in.
+        output_dir: must exist.
+        threads: audio files that are looked at, or converted, at a time.
+        exclude: leave out utterances whose audio cannot be used, instead of raising.
+
+    Returns:
+        The audio files that the rows name.
+
+    Raises:
+        UserError: two rows have one id, an audio file cannot be used, or nothing is left.
+    """
+    utterances, rejected = _divided(rows, account)
+    recordings = recording_ids(utterances)
+    sounds = _sounds(recordings, converter, threads)
+    bad = {audio: found for audio, found in sounds.items() if isinstance(found, str)}
+    if bad and not exclude:
+        raise UserError(_bad_audio(utterances, bad, account.corpus))
+    kept: dict[str, tuple[Utterance, Sound]] = {}
+    for row in utterances:
+        found = sounds[row.audio]
+        sound = None if isinstance(found, str) else _channel_of(row, found)
+        identity = utterance_id(row, recordings[row.audio], sound is not None and _is_whole(row, sound))
+        reason = found if isinstance(found, str) else _misfit(row, found, converter.policy)
+        if sound is None or reason:
+            rejected.append(Rejected(row.part, identity, row.audio, reason, row.seconds))
+            continue
+        other, _ = kept.setdefault(identity, (row, sound))
+        if other is not row:
+            if not _same(row, other):
+                raise UserError(_twice(identity, row, other))
+            seconds = sound_s(row, sound)
+            rejected.append(Rejected(row.part, identity, row.audio, "a row that stands there twice", seconds))
+    if not kept:
+        raise UserError(_bad_audio(utterances, bad, account.corpus))
+    _write(kept, recordings, rejected, account, output_dir)
+    return list(sounds)
+
+
+def _divided(rows: Iterable[Row], account: Account) -> tuple[list[Utterance], list[Rejected]]:
+    utterances, rejected = [], []
+    for row in rows:
+        account.part(check_part(row.part)).rows += 1
+        if isinstance(row, Rejected):
+            rejected.append(row)
+        else:
+            if "pipe:" in row.audio:
+                raise UserError(
+                    f"{row.place}: the audio is {as_text(row.audio)}; NeMo would run what follows `pipe:` as a shell"
+                    " command: rename the file"
+                )
+            utterances.append(row)
+    if not utterances:
+        left = Counter(row.reason for row in rejected)
+        why = "; ".join(f"left out, {reason}: {count}" for reason, count in left.items())
+        raise UserError(f"`corpora.{account.corpus}.{account.source}` holds no utterance{f' ({why})' if why else ''}")
+    return utterances, rejected
+
+
+def check_part(name: str) -> str:
+    """Return the name of a part, which is also that of a file.
+
+    Raises:
+        UserError: it cannot be one.
+    """
+    if not name or name.startswith(".") or "/" in name or "\0" in name or len(name.encode(errors="replace")) > 200:
+        raise UserError(f"{name!r} cannot be the name of a part: it becomes the name of a file")
+    return name
+
+
+# --- rows with one id ---
+
+
+def _same(row: Utterance, other: Utterance) -> bool:
+    fields = ("part", "audio", "text", "start", "end", "channel", "speaker", "language", "extra")
+    return all(getattr(row, name) == getattr(other, name) for name in fields)
+
+
+def _twice(identity: str, row: Utterance, other: Utterance) -> str:
+    fields = ("part", "audio", "text", "speaker", "language", "start", "end", "channel", "extra")
+    name = next(name for name in fields if getattr(row, name) != getattr(other, name))
+    before, after = as_text(getattr(other, name)), as_text(getattr(row, name))
+    return (
+        f"{row.place}: the utterance {as_text(identity)} stands in {other.place} too, with another {name} ({before}"
+        f" there, {after} here): remove one, or give each an id of its own"
+    )
+
+
+# --- audio ---
+
+
+def _sounds(recordings: Mapping[str, str], converter: Converter, threads: int) -> dict[str, list[Sound] | str]:
+    """Return what becomes of each audio file. Threads are enough: reading and converting leave Python's lock."""
+
+    def look(lot: Sequence[tuple[str, str]]) -> list[tuple[str, list[Sound] | str]]:
+        return [(audio, converter.sounds(identity, audio)) for audio, identity in lot]
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        try:
+            return dict(pair for found in pool.map(look, _lots(recordings.items())) for pair in found)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _lots(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    remaining = iter(pairs)
+    while lot := list(islice(remaining, LOT)):
+        yield lot
+
+
+def _bad_audio(rows: Sequence[Utterance], bad: Mapping[str, str], corpus: str) -> str:
+    places: dict[str, str] = {}
+    for row in rows:
+        if row.audio in bad:
+            places.setdefault(row.audio, row.place)
+    shown = "; ".join(f"{place}: {as_text(audio)}: {bad[audio]}" for audio, place in list(places.items())[:SHOWN])
+    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    return (
+        f"{len(bad)} audio files of `corpora.{corpus}` cannot be used: {shown}{more}; mend them, or set"
+        f" `corpora.{corpus}.on_bad_audio: exclude` to leave them out"
+    )
+
+
+def _channel_of(row: Utterance, found: Sequence[Sound]) -> Sound:
+    """Return the sound that a row belongs to: the only one, or that of its channel."""
+    if found[0].channel is None:
+        return found[0]
+    if row.channel is None:
+        raise UserError(
+            f"{row.place}: {as_text(row.audio)} is split into {len(found)} channels, but the row has no channel: name"
+            " one"
+        )
+    if row.channel >= len(found):
+        raise UserError(f"{row.place}: the channel is {row.channel}, but {as_text(row.audio)} has only {len(found)}")
+    return found[row.channel]
+
+
+def _misfit(row: Utterance, found: Sequence[Sound], policy: Policy) -> str:
+    """Return why a row is left out although its audio can be used, or ""."""
+    if isinstance(policy.channels, int) and row.channel not in (None, policy.channels):
+        return f"it is not on channel {policy.channels}"
+    return "it begins behind the end of its audio" if row.start >= found[0].header.duration else ""
+
+
+def sound_s(row: Utterance, sound: Sound) -> float:
+    """Return the duration of an utterance, s."""
+    return (sound.header.duration if _is_whole(row, sound) or row.end is None else row.end) - row.start
+
+
+def _is_whole(row: Utterance, sound: Sound) -> bool:
+    return not row.start and (row.end is None or abs(row.end - sound.header.duration) <= ROUNDING_S)
+
+
+# --- output ---
+
+
+def _write(
+    kept: Mapping[str, tuple[Utterance, Sound]],
+    recordings: Mapping[str, str],
+    rejected: Sequence[Rejected],
+    account: Account,
+    output_dir: Path,
+) -> None:
+    by_part: dict[str, list[str]] = {name: [] for name in account.parts}
+    for identity in sorted(kept):
+        by_part[kept[identity][0].part].append(identity)
+    for part, ids in by_part.items():
+        own, used = account.part(part), {}
+        with row_writer(output_dir / f"{part}_supervisions.jsonl.gz") as write:
+            for identity in ids:
+                row, sound = kept[identity]
+                recording = _recording(recordings[row.audio], sound)
+                used[recording["id"]] = recording
+                supervision = _supervision(identity, row, sound, recording["id"])
+                write(supervision)
+                own.supervisions += 1
+                own.seconds += supervision["duration"]
+        write_rows(output_dir / f"{part}_recordings.jsonl.gz", (used[name] for name in sorted(used)))
+        own.recordings = len(used)
+        own.recording_seconds = sum(recording["duration"] for recording in used.values())
+        left_out = sorted((left for left in rejected if left.part == part), key=lambda left: (left.id, left.audio))
+        write_rows(output_dir / f"{part}_rejected.jsonl.gz", map(_rejected, left_out))
+        for left in left_out:
+            own.leave_out(left.reason, left.seconds)
+
+
+def _recording(identity: str, sound: Sound) -> dict[str, Any]:
+    """Return a recording of one channel in Lhotse's JSON form; a channel of its own has an id of its own."""
+    header = sound.header
+    return {
+        "id": identity if sound.channel is None else f"{identity}-c{sound.channel}",
+        "sources": [{"type": "file", "channels": [0], "source": portable(sound.path)}],
+        "sampling_rate": header.sampling_rate,
+        "num_samples": header.num_samples,
+        "duration": header.duration,
+        "channel_ids": [0],
+    }
+
+
+def _supervision(identity: str, row: Utterance, sound: Sound, recording: str) -> dict[str, Any]:
+    known = {"text": row.text, "language": row.language, "speaker": row.speaker}
+    return {
+        **(row.extra or {}),
+        "id": identity,
+        "recording_id": recording,
+        "start": row.start,
+        "duration": round(sound_s(row, sound), 8),
+        "channel": 0,
+        **{key: value for key, value in known.items() if value or key == "text"},
+    }
+
+
+def _rejected(row: Rejected) -> dict[str, Any]:
+    return {"id": as_text(row.id), "audio": as_text(row.audio), "reason": row.reason, "seconds": row.seconds}

@@ -1,0 +1,231 @@
+"""Rows of an import from plain files: audio with transcripts beside it, NeMo manifests, Kaldi data directories."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES
+from nuptse.errors import UserError
+from nuptse.folder_state import files_below
+from nuptse.tables import segment
+from nuptse.utterances import Rejected, Row, Utterance, audio_path, name_below
+
+AUDIO = READABLE_SUFFIXES | OTHER_SUFFIXES
+
+
+# --- a folder ---
+
+
+def folder_rows(folder: Path, options: Mapping[str, Any], part: str) -> Iterator[Row]:
+    """Yield each audio file of a folder, at any depth, with the text file of its name: ``a.wav`` and ``a.txt``.
+
+    Args:
+        folder: ids are paths below it.
+        options: ``text_suffix`` of the transcripts; ``speaker``: ``parent`` takes the name of the folder of each file.
+        part: of all.
+
+    Raises:
+        UserError: two audio files share a transcript, one is not UTF-8, or there is none at all.
+    """
+    suffix = options.get("text_suffix", ".txt")
+    audio: dict[str, list[str]] = defaultdict(list)
+    texts = {}
+    for path in files_below(folder):
+        stem, ending = os.path.splitext(path)
+        if ending.lower() in AUDIO:
+            audio[stem].append(path)
+        elif path.endswith(suffix):
+            texts[path.removesuffix(suffix)] = path
+    if audio and not audio.keys() & texts.keys():
+        raise UserError(
+            f"{folder} has audio, such as {next(iter(audio.values()))[0]}, but beside none of it a transcript of the"
+            f" same name that ends with {suffix}: set `text_suffix`"
+        )
+    for stem, paths in audio.items():
+        if len(paths) > 1 and stem in texts:
+            raise UserError(f"{texts[stem]} stands beside {' and '.join(paths)}: which of them does it belong to?")
+        for path in paths:
+            name = os.path.relpath(path, folder)
+            if stem not in texts:
+                yield Rejected(part, os.path.splitext(name)[0], path, f"no transcript ({suffix})")
+                continue
+            speaker = os.path.basename(os.path.dirname(path)) if options.get("speaker") == "parent" else ""
+            yield Utterance(part, path, os.path.normpath(path), _text(texts[stem]), name, speaker=speaker)
+    for stem, path in texts.items():
+        if stem not in audio:
+            yield Rejected(part, os.path.relpath(stem, folder), path, "a transcript without audio")
+
+
+def _text(path: str) -> str:
+    try:
+        return " ".join(Path(path).read_text("utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
+
+
+# --- a NeMo manifest ---
+
+
+class _NemoRow(msgspec.Struct):
+    audio_filepath: str
+    text: str | None = None
+    duration: float | None = None
+    offset: float | None = None
+    id: str | int | None = None
+    speaker: str | int | None = None
+    lang: str | None = None
+    language: str | None = None
+    skip: bool = msgspec.field(name="_skipme", default=False)
+
+
+def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
+    """Yield the rows of a NeMo manifest, one JSON object a line.
+
+    A relative path starts at the working directory if there is such a file, else at the folder of the manifest, as in
+    NeMo. A row with ``_skipme`` is left out, as in NeMo.
+
+    Raises:
+        UserError: a line is no row of such a manifest; names file and line.
+    """
+    decoder = msgspec.json.Decoder(_NemoRow)
+    for number, line in enumerate(_lines(manifest), start=1):
+        place = f"{manifest}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            row = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{place} is no row of a NeMo manifest: {error}") from None
+        if any(value is not None and not (math.isfinite(value) and value >= 0) for value in (row.offset, row.duration)):
+            raise UserError(f"{place}: offset is {row.offset} and duration {row.duration}, expected seconds")
+        root = manifest.parent
+        audio = audio_path(row.audio_filepath, root)
+        if row.skip:
+            yield Rejected(part, str(row.id or ""), audio, "_skipme", row.duration)
+            continue
+        if row.text is None:
+            raise UserError(f"{place} has no `text`")
+        start, end = segment(row.offset, None, row.duration, place)
+        yield Utterance(
+            part=part,
+            place=place,
+            audio=audio,
+            text=row.text.strip(),
+            name=name_below(os.path.abspath(audio), root),
+            id=_as_id(row.id),
+            start=start,
+            end=end,
+            speaker=_as_id(row.speaker),
+            language=row.lang or row.language or "",
+        )
+
+
+def _as_id(value: str | int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as lines:
+            yield from lines
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+# --- a Kaldi data directory ---
+
+
+def kaldi_rows(folder: Path, part: str) -> Iterator[Row]:
+    """Yield the utterances of a Kaldi data directory: ``wav.scp``, ``text``, ``segments``, ``utt2spk``, ``utt2lang``.
+
+    The same utterances as Lhotse's ``load_kaldi_data_dir``. That one is not used: it wants one sampling rate for all,
+    takes durations in ms, leaves out what it cannot read with a warning, and makes commands of what ends with ``|``.
+    Relative paths start at the working directory, as in Kaldi, or else at the folder.
+
+    Format: https://kaldi-asr.org/doc/data_prep.html
+
+    Raises:
+        UserError: ``wav.scp`` names a command, or a line cannot be used; names file and line.
+    """
+    recordings = {}
+    for place, name, path in _mapping(folder / "wav.scp", needed=True):
+        if path.endswith("|") or path.startswith("|"):
+            raise UserError(
+                f"{place}: the recording {name} is the output of a shell command ({path}), and commands out of data"
+                " are not run: write its audio to a file, for example with `wav-copy`, and name that"
+            )
+        if not path:
+            raise UserError(f"{place}: the recording {name} has no path")
+        recordings[name] = audio_path(path, folder)
+    texts = {name: (place, text) for place, name, text in _mapping(folder / "text", needed=True)}
+    speakers = {name: speaker for _, name, speaker in _mapping(folder / "utt2spk")}
+    languages = {name: language for _, name, language in _mapping(folder / "utt2lang")}
+    seen = set()
+    for place, name, recording, start, end in _segments(folder, recordings):
+        seen.add(name)
+        if recording not in recordings:
+            raise UserError(f"{place}: the utterance {name} belongs to the recording {recording}, which wav.scp lacks")
+        if name not in texts:
+            yield Rejected(
+                part, name, recordings[recording], "no transcript (text)", None if end is None else end - start
+            )
+            continue
+        yield Utterance(
+            part=part,
+            place=place,
+            audio=recordings[recording],
+            text=texts[name][1],
+            name="",
+            id=name,
+            recording=recording,
+            start=start,
+            end=end,
+            speaker=speakers.get(name, ""),
+            language=languages.get(name, ""),
+        )
+    for name in texts.keys() - seen:
+        yield Rejected(part, name, "", "a transcript without audio")
+
+
+def _segments(folder: Path, recordings: Mapping[str, str]) -> Iterator[tuple[str, str, str, float, float | None]]:
+    """Yield (place, utterance, recording, start, end); an end of -1 is that of the recording."""
+    if not (folder / "segments").is_file():
+        yield from ((f"{folder / 'wav.scp'}: {name}", name, name, 0.0, None) for name in recordings)
+        return
+    for place, name, rest in _mapping(folder / "segments"):
+        try:
+            recording, *times = rest.split()
+            start, end = map(float, times)
+        except ValueError:
+            raise UserError(
+                f"{place} is {name!r}, {rest!r}: expected utterance, recording, start and end (s)"
+            ) from None
+        yield (place, name, recording, *segment(start, None if end == -1 else end, None, place))
+
+
+def _mapping(path: Path, needed: bool = False) -> Iterator[tuple[str, str, str]]:
+    """Yield (place, first word, the rest) of each line."""
+    if not path.is_file():
+        if needed:
+            raise UserError(f"{path.parent} has no {path.name}: a Kaldi data directory needs one")
+        return
+    names = set()
+    for number, line in enumerate(_lines(path), start=1):
+        place = f"{path}, line {number}"
+        try:
+            name, _, rest = line.decode("utf-8").strip().replace("\t", " ", 1).partition(" ")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{place} is not UTF-8: {error}") from None
+        if not name:
+            raise UserError(f"{place} is empty")
+        if name in names:
+            raise UserError(f"{place}: {name} stands there twice")
+        names.add(name)
+        yield place, name, rest.strip()

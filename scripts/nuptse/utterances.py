@@ -1,0 +1,145 @@
+"""The rows of a source, before their audio was looked at, and the ids that they get."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nuptse.errors import UserError
+from nuptse.import_ledger import as_text
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One row of a source, before its audio was looked at.
+
+    Attributes:
+        part: of the source, such as ``train``.
+        place: file and line, for messages.
+        audio: path of the file.
+        text: transcript.
+        name: of the audio, from which ids are made; see :func:`name_below`.
+        id: of the utterance; "" if the source has none.
+        recording: id of the recording; "" if the source has none.
+        start: s from the start of the file.
+        end: s; None for all that follows.
+        channel: number from 0, where the file has several speakers.
+        speaker, language: "" if unknown.
+        extra: further keys of the supervision.
+    """
+
+    part: str
+    place: str
+    audio: str
+    text: str
+    name: str
+    id: str = ""
+    recording: str = ""
+    start: float = 0.0
+    end: float | None = None
+    channel: int | None = None
+    speaker: str = ""
+    language: str = ""
+    extra: Mapping[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.end is None else self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An utterance that is left out: by its source, or because of its audio.
+
+    ``seconds`` is None where nothing says how long it is.
+    """
+
+    part: str
+    id: str
+    audio: str
+    reason: str
+    seconds: float | None = None
+
+
+Row = Utterance | Rejected
+
+
+# --- paths ---
+
+
+def audio_path(path: str, folder: Path) -> str:
+    """Return the file that a manifest names, as NeMo finds it: from the working directory, else from ``folder``."""
+    return os.path.normpath(path if os.path.isabs(path) or os.path.exists(path) else folder / path)
+
+
+def name_below(path: str, root: Path) -> str:
+    """Return the path of a file as seen from the root of its corpus, or its full path if it lies elsewhere."""
+    if not os.path.isabs(path) and ".." not in path:
+        return os.path.normpath(path)
+    full, below = os.path.abspath(root / path), os.path.abspath(root)
+    return os.path.relpath(full, below) if full.startswith(below.rstrip(os.sep) + os.sep) else full
+
+
+def portable(path: str) -> str:
+    """Return a path below the working directory relative to it, so that manifests are the same in every checkout."""
+    here = os.getcwd()
+    full = os.path.normpath(path)
+    return os.path.relpath(full, here) if os.path.isabs(full) and full.startswith(here + os.sep) else full
+
+
+# --- ids ---
+
+
+def recording_ids(rows: Sequence[Utterance]) -> dict[str, str]:
+    """Return the id of the recording in each audio file: the source's own, or its name without the suffix.
+
+    Where two files differ in their suffix only, both keep it. What lies outside of the root of the corpus is named from
+    the folder that all such files share.
+
+    Raises:
+        UserError: one id for two files, or two for one file.
+    """
+    first: dict[str, Utterance] = {}
+    for row in rows:
+        other = first.setdefault(row.audio, row)
+        if other.recording != row.recording:
+            raise UserError(
+                f"{row.place}: {as_text(row.audio)} is the recording {row.recording!r}, but {other.recording!r} in"
+                f" {other.place}"
+            )
+    names = _from_shared_folder({audio: row.name for audio, row in first.items() if not row.recording})
+    stems = Counter(os.path.splitext(name)[0] for name in names.values())
+    ids: dict[str, str] = {}
+    owners: dict[str, Utterance] = {}
+    for audio, row in first.items():
+        stem = os.path.splitext(names.get(audio, ""))[0]
+        identity = row.recording or (stem if stems[stem] == 1 else names[audio])
+        other = owners.setdefault(identity, row)
+        if other is not row:
+            raise UserError(
+                f"{row.place}: the recording {as_text(identity)} is {as_text(audio)}, but {as_text(other.audio)} in"
+                f" {other.place}"
+            )
+        ids[audio] = identity
+    return ids
+
+
+def _from_shared_folder(names: Mapping[str, str]) -> dict[str, str]:
+    elsewhere = {os.path.dirname(name) for name in names.values() if os.path.isabs(name)}
+    shared = os.path.commonpath(elsewhere) if elsewhere else ""
+    return {audio: os.path.relpath(name, shared) if os.path.isabs(name) else name for audio, name in names.items()}
+
+
+def utterance_id(row: Utterance, recording: str, whole: bool) -> str:
+    """Return the id of a row: its own, that of its recording if it is all of that, or recording and times (ms)."""
+    if row.id:
+        return row.id
+    channel = "" if row.channel is None else f"-c{row.channel}"
+    if whole or (not row.start and row.end is None):
+        return recording + channel
+    end = "" if row.end is None else f"-{round(row.end * 1000):07d}"
+    return f"{recording}{channel}-{round(row.start * 1000):07d}{end}"
