@@ -5,7 +5,7 @@
 rule text_samples:
     """Show what the text profiles do to the transcripts of every split that an experiment uses."""
     input:
-        plan.of_each_split("results/text_samples/{corpus}_{split}.json"),
+        plan.all_text_samples(),
 
 
 rule sample_texts:

@@ -135,6 +135,14 @@ class Plan:
         """Return a file of every split that is used, in the order of their names."""
         return [pattern.format(corpus=corpus, split=split) for corpus, split in sorted(self.used_splits)]
 
+    def all_text_samples(self) -> list[str]:
+        """Return the text samples of every split; shards that are used as they are have no text profile."""
+        return [
+            f"results/text_samples/{corpus}_{split}.json"
+            for corpus, split in sorted(self.used_splits)
+            if "nemo_shards" not in self.corpora[corpus]
+        ]
+
     def all_shards(self) -> list[str]:
         entries = [entry for settings in self.experiments.values() for entry in settings["train"]]
         return list(dict.fromkeys(data_files("tarred", entries)))

@@ -173,6 +173,7 @@ def test_shards_that_are_there_are_trained_on_where_they_lie(tmp_path):
     ]
     assert plan.shard_manifests("mine", "train") == [f"{tmp_path}/m_manifest_{i}.json" for i in (0, 1)]
     assert "data/manifests/mine_nemo_train.json" not in plan.all_manifests()
+    assert "results/text_samples/mine_train.json" not in plan.all_text_samples()
     assert plan.training_data("finetune_from_nemo_tarred") == ["data/shards/mine_train/ledger.json"]
     assert "index_nemo_shards" in json.loads(plan.page_settings())["steps"]
 
