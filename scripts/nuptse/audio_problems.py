@@ -84,7 +84,7 @@ PROBLEMS: dict[str, Problem] = {
             "wrong_channels",
             "error",
             "the manifest says {declared_channels} channel(s), but the file has {channels}",
-            "split it into files of one channel each and prepare the corpus again",
+            "set `channels` of the corpus to mix, split or the number of one, and prepare it again",
         ),
         Problem("too_short", "error", "it has only {cut_s:.3f} s", "leave the utterance out, or correct its times"),
         Problem(

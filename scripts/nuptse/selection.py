@@ -154,8 +154,8 @@ def _segment(
     channels = [channel for source in recording["sources"] for channel in source["channels"]]
     if len(channels) > 1:
         raise UserError(
-            f"recording {recording['id']} has {len(channels)} channels: split it into files of one channel each"
-            " before it is used here"
+            f"recording {recording['id']} has {len(channels)} channels: set `channels` of the"
+            f" corpus {ledger.corpus} to mix, split or the number of one"
         )
     return supervision | {"text": text, "duration": duration}, filters.reason(supervision, text, duration)
 
