@@ -30,6 +30,7 @@ class _Recording(msgspec.Struct):
 
 
 class _Supervision(msgspec.Struct):
+    recording_id: str = ""
     text: str | None = None
     speaker: str | None = None
 
@@ -38,8 +39,8 @@ class _Cut(msgspec.Struct):
     id: str
     start: float
     duration: float
-    recording: _Recording
     supervisions: list[_Supervision]
+    recording: _Recording | None = None  # shards that are used as they are have none
 
 
 @dataclass
@@ -128,7 +129,8 @@ def survey_split(name: str, cuts: Path, tokenizer: Tokenizer | None, digests: Ma
         survey.ids.append(cut.id)
         survey.texts.append(supervision.text or "")
         survey.speakers.append(supervision.speaker)
-        place = f"{cut.recording.sources[0].source}@{cut.start:.6f}"
+        source = cut.recording.sources[0].source if cut.recording else supervision.recording_id
+        place = f"{source}@{cut.start:.6f}"
         survey.audio.append(digests.get(cut.id) or place)
         durations.append(cut.duration)
     survey.duration_s = np.array(durations, dtype=np.float64)
