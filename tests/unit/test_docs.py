@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from nuptse.config import load_config, model_source, resolve_experiment
+from nuptse.finding_codes import CODES
 from nuptse.overrides import finetune_overrides
 from nuptse.text import apply_profile
 
@@ -390,6 +391,16 @@ def literals() -> str:
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
     return "\0".join(found)
+
+
+def test_the_page_on_the_doctor_explains_every_finding():
+    rows = [row for row in table_rows(text_of("docs/doctor.md")) if len(row) == 4]
+    codes = [row[0].strip("`") for row in rows]
+    assert len(codes) == len(set(codes))
+    assert set(codes) == CODES.keys()
+    for code, severities, meaning, remedy in rows:
+        assert set(re.findall("error|warning|note", severities)), code
+        assert meaning and remedy, code
 
 
 def test_quoted_messages_are_ours():
