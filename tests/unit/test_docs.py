@@ -143,7 +143,7 @@ def test_the_picture_shows_the_rules_of_the_default_configuration():
     expected = {"all"}
     # Not part of `all`, or for corpora that the quickstart does not have.
     by_request = {"sample_texts", "speak_pretraining_corpus", "list_audio", "transcribe_audio", "index_nemo_shards"}
-    by_request |= {"check_audio", "check_audio_group"}  # the one by the doctor, the other by large corpora
+    by_request |= {"check_audio_group"}  # for large corpora
     for rule in filter(makes_files, rules().keys() - by_request):
         only_for = re.search(r'models_from\("(\w+)"\)', rules()[rule])
         if not (only_for and only_for[1] not in sources):
