@@ -43,6 +43,15 @@ def say_again(*logs):
             print(log.read_text("utf-8").rstrip(), file=sys.stderr, flush=True)
 
 
+def doctor_report(wildcards):
+    """Return the report that decides whether a training may start; written again, it makes no finished one stale.
+
+    Only of a finished one: where a job must run, Snakemake asks no job behind an ancient() file for its own reasons.
+    """
+    path = f"results/doctor/{wildcards.experiment}.json"
+    return ancient(path) if plan.is_trained(wildcards.experiment) else path
+
+
 def configfiles():
     """Return the configuration files of the command line, as one would give them again."""
     return [plan.path(file) for file in workflow.overwrite_configfiles]

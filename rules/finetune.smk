@@ -1,4 +1,5 @@
-# Needs: training and validation data in the layout of the experiment, its duration bins, its base model.
+# Needs: training and validation data in the layout of the experiment, its duration bins, its base model,
+#        results/doctor/{experiment}.json.
 # Gives: results/{experiment}/checkpoints/{experiment}.nemo, best.ckpt, last.ckpt; train.json, config.yaml, tensorboard/.
 
 
@@ -11,6 +12,7 @@ rule finetune_model:
         bins="results/{experiment}/duration_bins.json",
         train=ask(plan.training_data),
         validation=ask(plan.validation_data),
+        doctor=doctor_report,
     output:
         model="results/{experiment}/checkpoints/{experiment}.nemo",
         best="results/{experiment}/checkpoints/best.ckpt",
@@ -39,8 +41,8 @@ rule finetune_model:
         checkpoint=ask_where(plan.checkpoint_arguments),
     shell:
         "python {input.launcher:q} --experiment {wildcards.experiment:q} --base {input.base:q} --bins {input.bins:q}"
-        " --train {input.train:q} --validation {input.validation:q} --output-dir {params.folder:q} --threads {threads}"
-        " {params.checkpoint:q} --log {log:q} -- {params.overrides:q}"
+        " --train {input.train:q} --validation {input.validation:q} --doctor {input.doctor:q}"
+        " --output-dir {params.folder:q} --threads {threads} {params.checkpoint:q} --log {log:q} -- {params.overrides:q}"
 
 
 rule finetune:

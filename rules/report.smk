@@ -1,4 +1,5 @@
-# Needs: results/wer.tsv, results/wer_comparisons.tsv, results/scores/, results/{experiment}/, data/manifests/ (ledgers).
+# Needs: results/wer.tsv, results/wer_comparisons.tsv, results/scores/, results/{experiment}/, results/doctor/,
+#        data/manifests/ (ledgers).
 # Gives: results/report.html, results/figures/.
 
 
@@ -14,6 +15,7 @@ rule write_report:
         bins=plan.of_each_experiment("duration_bins.json"),
         options=plan.of_each_experiment("config.yaml"),
         ledgers=plan.ledgers(),
+        doctor=plan.doctor_reports(),
     output:
         page=report("results/report.html", category="Page", caption="captions/page.rst", labels={"page": "all results"}),
         figures=report(
@@ -38,8 +40,8 @@ rule write_report:
         configfiles=ask_where(configfiles),
     shell:
         "python {input.code[0]:q} --table {input.table:q} --comparisons {input.comparisons:q} --scores {input.scores:q}"
-        " --train {input.train:q} --ledgers {input.ledgers:q} {params.pairs:q} --settings {params.settings:q}"
-        " --configfile {params.configfiles:q} --benchmarks benchmarks --page {output.page:q} --figures {output.figures:q}"
+        " --train {input.train:q} --ledgers {input.ledgers:q} --doctor {input.doctor:q} {params.pairs:q}"
+        " --settings {params.settings:q} --configfile {params.configfiles:q} --benchmarks benchmarks --page {output.page:q} --figures {output.figures:q}"
         " 2>&1 | tee {log:q}"
 
 

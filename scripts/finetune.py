@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nuptse.diagnosis import check_report
 from nuptse.errors import announce, log_to, run_command
 from nuptse.runtime import prepare_runtime
 
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--bins", type=Path, required=True, help="duration bins, JSON")
     for role in ("train", "validation"):
         parser.add_argument(f"--{role}", type=Path, nargs="+", required=True, help="cuts, manifests or shard ledgers")
+    parser.add_argument("--doctor", type=Path, required=True, help="report of the doctor; its errors stop the training")
     parser.add_argument("--output-dir", type=Path, required=True, help="results/<experiment>")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every-n-steps", type=int, help="save the state of the training so often")
@@ -27,10 +29,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.log:
         log_to(args.log)
+    check_report(args.doctor)
     prepare_runtime()  # before NeMo is imported
     from nuptse.training import Interrupted, Job, finetune
 
-    job = Job(**{key: value for key, value in vars(args).items() if key != "log"})
+    job = Job(**{key: value for key, value in vars(args).items() if key not in ("log", "doctor")})
     try:
         report = finetune(job)
     except (Interrupted, SystemExit, KeyboardInterrupt) as stop:

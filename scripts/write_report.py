@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="outputs of score_wer.py")
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="results/<experiment>/train.json")
     parser.add_argument("--ledgers", type=Path, nargs="+", required=True, help="of the splits that are used")
+    parser.add_argument("--doctor", type=Path, nargs="+", required=True, help="results/doctor/<experiment>.json")
     parser.add_argument("--base", **several, metavar="EXPERIMENT=BASE", help="what was fine-tuned from what")
     parser.add_argument("--same-data", **several, metavar="A,B", help="experiments that differ in layout only")
     parser.add_argument("--settings", type=json.loads, required=True, help="of the page, JSON")
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores=args.scores,
         experiments=[path.parent for path in args.train],
         ledgers=args.ledgers,
+        reports=args.doctor,
     )
     names = {name for split in run.ledgers for name in (split[0], "_".join(split))} | {*run.recognisers, "all"}
     account = Account(*read_costs(args.benchmarks, args.settings["steps"], names))

@@ -17,6 +17,7 @@ import jsonschema
 
 from nuptse.errors import UserError
 from nuptse.filters import filter_mistakes
+from nuptse.finding_codes import CODES, parse_acceptance
 from nuptse.source_settings import corpus_source, source_paths
 from nuptse.splits import split_mistakes, split_names
 from nuptse.text import profile_mistakes
@@ -240,6 +241,21 @@ def _meaning_mistakes(config: Config, schema: Mapping[str, Any]) -> Iterator[str
     for name in config["experiments"]:
         settings = resolve_experiment(config, name, schema)
         yield from _experiment_mistakes(name, settings, config)
+    yield from _acceptance_mistakes(config)
+
+
+def _acceptance_mistakes(config: Config) -> Iterator[str]:
+    splits = [f"{name}/{split}" for name, corpus in config["corpora"].items() for split in split_names(corpus)]
+    subjects = [*splits, *config["experiments"]]
+    for index, entry in enumerate(config["doctor"]["accept"]):
+        (code, subject), place = parse_acceptance(entry), f"doctor.accept[{index}]"
+        if code not in CODES:
+            yield f"`{place}` names the finding {code!r}, which does not exist{_suggestion(code, list(CODES))}"
+        if subject and subject not in subjects:
+            yield (
+                f"`{place}` is about {subject!r}, which is neither a corpus/split nor an experiment"
+                f"{_suggestion(subject, subjects)}"
+            )
 
 
 def _pipe_mistakes(node: Any, key: str = "") -> Iterator[str]:

@@ -18,6 +18,7 @@ from nuptse import formats
 from nuptse.batches import drawn_buckets, feeding, mix
 from nuptse.chart_style import COLOURS, VEGA_LITE, for_page, styles_of
 from nuptse.costs import Cost
+from nuptse.diagnosis import change_as_yaml, counts, grouped
 from nuptse.figures import fallback_svg
 from nuptse.gallery import Gallery, audio_speed, decoding_speeds
 from nuptse.provenance import commands, compare_settings, in_yaml, split_origins
@@ -51,7 +52,8 @@ def render_page(run: Run, gallery: Gallery, account: Account, configfiles: Seque
     environment.filters |= {
         "percent": formats.percent, "span": formats.span, "points": formats.points, "hours": formats.hours,
         "duration": formats.duration, "memory": formats.memory, "count": formats.count, "times": formats.times,
-        "yaml": in_yaml, "split_name": split_name, "breakable": breakable,
+        "yaml": in_yaml, "finding_counts": counts, "change": lambda change: "\n".join(change_as_yaml(change)),
+        "sentence": lambda text: f"{text[0].upper()}{text[1:]}.", "split_name": split_name, "breakable": breakable,
     }  # fmt: skip
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
     script = (TEMPLATES / SCRIPT).read_text("utf-8")
@@ -126,6 +128,7 @@ def page_context(run: Run, gallery: Gallery, account: Account, configfiles: Sequ
         "speeds": {name: audio_speed(training) for name, training in run.trainings.items()},
         "decoding": decoding_speeds(run),
         "account": account,
+        "findings": grouped(run.reports.values()),
         "panels": panels,
         "listed_worst": max(least, min(most, LISTED_WORST // max(len(panels), 1))),
         "settings": compare_settings(experiments),

@@ -35,12 +35,12 @@ def steps(experiments: Mapping[str, Config], corpora: Mapping[str, Config], mode
     sources = {model_source(models[settings["model"]]) for settings in experiments.values()}
     return [
         *(("download_archive", "extract_archives") if any(c["archives"] for c in corpora.values()) else ()),
-        *("prepare_manifests", "select_utterances", "build_cutset"),
+        *("prepare_manifests", "select_utterances", "check_audio", "build_cutset"),
         *(("export_nemo_manifest",) if layouts - {"cutset"} else ()),
         *(("plan_shards", "tar_shards", "index_shards") if "tarred" in layouts else ()),
         *(("index_nemo_shards",) if any("nemo_shards" in c for c in corpora.values()) else ()),
         *(rule for source, rule in MODEL_RULES.items() if source in sources),
-        *("estimate_duration_bins", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
+        *("estimate_duration_bins", "examine_experiment", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
     ]
 
 

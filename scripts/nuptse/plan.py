@@ -14,10 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nuptse.archive_ledger import changes
 from nuptse.config import Config, load_config, model_source, resolve_experiment, resolve_urls
 from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
+from nuptse.finding_codes import parse_acceptance
 from nuptse.folder_state import folder_state
 from nuptse.import_ledger import changes_since
 from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
@@ -373,6 +376,73 @@ class Plan:
         settings = self.experiments[experiment]["checkpoint"]
         return [f"--{key.replace('_', '-')}={value}" for key, value in settings.items() if value is not None]
 
+    # --- the doctor ---
+
+    def doctor_reports(self) -> list[str]:
+        return [f"results/doctor/{name}.json" for name in sorted(self.experiments)]
+
+    def is_trained(self, experiment: str) -> bool:
+        """Tell whether the results of a fine-tune are there, made with the options that it has now."""
+        folder = Path(f"results/{experiment}")
+        files = [f"checkpoints/{name}" for name in (f"{experiment}.nemo", "best.ckpt", "last.ckpt")]
+        if not all((folder / file).exists() for file in (*files, "config.yaml", "train.json")):
+            return False
+        try:
+            account = msgspec.json.decode((folder / "train.json").read_bytes(), type=_Account)
+        except msgspec.DecodeError:
+            return False
+        return account.options == self.overrides(experiment)
+
+    def examined_splits(self, experiment: str) -> list[str]:
+        """Every split that an experiment uses, once, as ``corpus/split``."""
+        settings = self.experiments[experiment]
+        entries = settings["train"] + settings["validation"] + settings["test"]
+        return list(dict.fromkeys(f"{entry['corpus']}/{entry['split']}" for entry in entries))
+
+    def examined_files(self, experiment: str) -> dict[str, list[str]]:
+        names = [name.split("/") for name in self.examined_splits(experiment)]
+        files = {
+            key: [f"data/manifests/{corpus}_{kind}_{split}.{suffix}" for corpus, split in names]
+            for key, kind, suffix in (
+                ("cuts", "cuts", "jsonl.gz"),
+                ("ledgers", "ledger", "json"),
+                ("audio", "audio", "jsonl.gz"),
+            )
+        }
+        # Shards that are there already are used as they are.
+        files["audio"] = [
+            path
+            for path, (name, _) in zip(files["audio"], names, strict=True)
+            if "nemo_shards" not in self.corpora[name]
+        ]
+        tarred = self.experiments[experiment]["layout"] == "tarred"
+        return files | {"shards": self.training_data(experiment) if tarred else []}
+
+    def examined_settings(self, experiment: str) -> str:
+        """Return what the doctor compares with the data, JSON; see ``examination.examine``."""
+        settings = self.experiments[experiment]
+        scratch = self.models[settings["model"]].get("from_scratch")
+        corpora = {name.partition("/")[0] for name in self.examined_splits(experiment)}
+        keys = ("model", "train", "validation", "test", "train_ds")
+        trainer = ("max_steps", "val_check_interval", "accumulate_grad_batches", "precision")
+        # Those of others are none of its business: accepting a finding examines nobody else anew.
+        subjects = ("", experiment, *self.examined_splits(experiment))
+        accepted = [entry for entry in self.config["doctor"]["accept"] if parse_acceptance(entry)[1] in subjects]
+        return _json(
+            {key: settings[key] for key in keys}
+            | {
+                "experiment": experiment,
+                "trainer": {key: settings["trainer"][key] for key in trainer},
+                "warmup_steps": settings["optim"]["sched"]["warmup_steps"],
+                "corpora": {
+                    name: {key: self.corpora[name][key] for key in ("language", "text", "filters")} for name in corpora
+                },
+                "from_scratch": scratch is not None,
+                "tokenizer_text": scratch["tokenizer"]["text"] if scratch else [],
+                "doctor": self.config["doctor"] | {"accept": sorted(accepted)},
+            }
+        )
+
     # --- evaluation: a recogniser is an experiment, or a base model before any fine-tune ---
     # Sorted: overlays change the order of experiments, and an order that is part of a param would rerun the rule.
 
@@ -508,6 +578,12 @@ def _check_source(name: str, corpus: Mapping[str, Any]) -> None:
                 f"`corpora.{name}.{source.kind}` is {str(full)!r}, which is no {wanted}: give one that exists, absolute"
                 f" or relative to {Path.cwd()}"
             )
+
+
+class _Account(msgspec.Struct):
+    """Of train.json, which may be long, only what is asked for."""
+
+    options: list[str]
 
 
 # Settings in which experiments may differ that are compared for their layout.

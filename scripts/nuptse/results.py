@@ -12,6 +12,7 @@ import msgspec
 import pandas as pd
 
 from nuptse.errors import UserError
+from nuptse.findings import Report, read_report
 
 Split = tuple[str, str]
 """A corpus and a split of it."""
@@ -207,6 +208,7 @@ class Run:
         details: by recogniser, corpus and split, in the order of the table.
         trainings, bins, options: by experiment, sorted; ``options`` is the text of its config.yaml.
         ledgers: by corpus and split.
+        reports: of the doctor, by experiment.
     """
 
     settings: Mapping[str, Any]
@@ -219,6 +221,7 @@ class Run:
     bins: Mapping[str, Bins]
     options: Mapping[str, str]
     ledgers: Mapping[Split, SplitLedger]
+    reports: Mapping[str, Report]
 
     @property
     def experiments(self) -> list[str]:
@@ -282,6 +285,7 @@ def read_run(
     scores: Iterable[Path],
     experiments: Iterable[Path],
     ledgers: Iterable[Path],
+    reports: Iterable[Path],
 ) -> Run:
     """Return what the files say.
 
@@ -304,5 +308,6 @@ def read_run(
         trainings={folder.name: read_json(folder / "train.json", Training) for folder in folders},
         bins={folder.name: read_json(folder / "duration_bins.json", Bins) for folder in folders},
         options={folder.name: (folder / "config.yaml").read_text("utf-8") for folder in folders},
+        reports={report.experiment: report for report in map(read_report, reports)},
         ledgers={(ledger.corpus, ledger.split): ledger for ledger in amounts},
     )

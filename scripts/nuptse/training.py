@@ -120,7 +120,7 @@ def finetune(job: Job) -> dict[str, Any]:
         model = restore_model(job.base, map_location="cpu", trainer=trainer)
         say(f"{job.experiment}: {hardware(trainer)}")
         for name, data in zip(sources + _names(config), [*job.train, *job.validation], strict=True):
-            say(check_data(name, data, model.tokenizer))
+            say(check_data(name, data))
         set_up(model, config)
         history.see_cuts(model)
         if found:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from nuptse.findings import Example, Finding, Report, write_report
 from nuptse.scoring import Transcript, score_utterances, summarize_set, write_scores
 from nuptse.wer_table import compare, read_scores, tabulate, write_tsv
 
@@ -71,12 +72,23 @@ def write_json(path, content):
     return path
 
 
-def write_run(folder: Path, *, experiments=None, hypotheses=None, trainings=None, buckets=2, histogram=True, rows=None):
+def write_run(
+    folder: Path,
+    *,
+    experiments=None,
+    hypotheses=None,
+    trainings=None,
+    buckets=2,
+    histogram=True,
+    rows=None,
+    findings=None,
+):
     """Write a run of ``experiments`` into ``folder``; return the arguments of write_report.py.
 
     Args:
         hypotheses: recogniser -> what it hears wrongly; default: the base worse than the experiments.
         trainings: experiment -> its account.
+        findings: experiment -> what the doctor found; default: the same in each.
         rows: (recogniser, split) -> transcripts, in place of those of ``hypotheses``.
     """
     experiments = experiments or {"first": experiment(), "second": experiment()}
@@ -136,6 +148,14 @@ def write_run(folder: Path, *, experiments=None, hypotheses=None, trainings=None
         for corpus, split in sorted(used)
     ]
     corpus = {"recipe": "librispeech", "archives": {"a.tar.gz": {"sha256": "f" * 64}}, "splits": {split: f"{split}-1" for _, split in used}, "language": "en", "text": ["lower"], "normalizer": "none"}  # fmt: skip
+    reports = []
+    for name in experiments:
+        found = Finding(code="unknown_characters", severity="warning", subject="corpus/train", message="the tokenizer does not know 'é'", remedy="add steps", change={"corpora.corpus.text": ["lower"]}, count=2, of=20, share_of_hours=0.1, examples=[Example("u1", "cuts.jsonl.gz:2", "café")])  # fmt: skip
+        split = {"name": "corpus/train", "roles": ["train"], "seconds": 80.0}
+        plan = {"passes": 3.5, "batch_s": 48.0, "memory_bytes": 10**9, "steps": 30}
+        reports.append(folder / "results/doctor" / f"{name}.json")
+        report = Report(experiment=name, base={"name": "base"}, findings=(findings or {}).get(name, [found]), splits=[split], plan=plan)  # fmt: skip
+        write_report(report, reports[-1])
     settings = {
         "experiments": experiments,
         "corpora": {name: corpus for name, _ in used},
@@ -147,7 +167,7 @@ def write_run(folder: Path, *, experiments=None, hypotheses=None, trainings=None
     benchmark.write_text("s\th:m:s\tmax_rss\tcpu_time\n12.5\t0:00:12\t1000\t11.0\n")
     return [
         *("--table", folder / "results/wer.tsv", "--comparisons", folder / "results/wer_comparisons.tsv"),
-        *("--scores", *scores, "--train", *accounts, "--ledgers", *ledgers),
+        *("--scores", *scores, "--train", *accounts, "--ledgers", *ledgers, "--doctor", *reports),
         *("--base", *(f"{name}={model}" for name, model in bases.items())),
         *("--settings", json.dumps(settings), "--benchmarks", folder / "benchmarks"),
         *("--page", folder / "results/report.html", "--figures", folder / "results/figures"),

@@ -10,6 +10,7 @@ import pytest
 from run_files import batch, experiment, training, transcripts, write_json, write_run
 
 from nuptse.errors import UserError
+from nuptse.findings import Example, Finding
 from write_report import main
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<b> é漢 " + "{{ 7 * 7 }}"
@@ -148,6 +149,35 @@ def test_a_hostile_reason_or_setting_is_text_too(tmp_path):
     page = Page((tmp_path / "results/report.html").read_text("utf-8"))
     assert len(page.scripts) == 3
     assert page.text.count("alert(1)") >= 4
+
+
+def test_a_finding_of_several_experiments_stands_there_once_with_its_remedy(tmp_path):
+    page = make(tmp_path)
+    assert page.text.count("The tokenizer does not know 'é'.") == 1
+    assert 'corpora.corpus.text: ["lower"]' in page.text
+    assert "Found in first, second." in page.text
+    assert page.text.count("1 warning") == 2
+
+
+def test_hostile_and_accepted_findings(tmp_path):
+    found = Finding(
+        code="shared_text",
+        severity="note",
+        subject="corpus/dev",
+        message=HOSTILE,
+        remedy=HOSTILE,
+        change={HOSTILE: HOSTILE},
+        examples=[Example(HOSTILE, HOSTILE, HOSTILE)],
+        accepted=True,
+    )
+    page = make(tmp_path, findings={"first": [found], "second": []})
+    assert len(page.scripts) == 3
+    assert page.text.count("alert(1)") >= 6
+    assert "1 accepted" in page.text and "none" in page.text
+
+
+def test_without_a_finding_the_page_says_so(tmp_path):
+    assert "Nothing was found." in make(tmp_path, findings={"first": [], "second": []}).text
 
 
 # --- runs that are unlike the usual ---

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from nuptse.config import load_config, model_source, resolve_experiment
+from nuptse.finding_codes import CODES
 from nuptse.overrides import finetune_overrides
 from nuptse.text import apply_profile
 
@@ -142,7 +143,7 @@ def test_the_picture_shows_the_rules_of_the_default_configuration():
     expected = {"all"}
     # Not part of `all`, or for corpora that the quickstart does not have.
     by_request = {"sample_texts", "speak_pretraining_corpus", "list_audio", "transcribe_audio", "index_nemo_shards"}
-    by_request |= {"check_audio", "check_audio_group"}  # the one by the doctor, the other by large corpora
+    by_request |= {"check_audio_group"}  # for large corpora
     for rule in filter(makes_files, rules().keys() - by_request):
         only_for = re.search(r'models_from\("(\w+)"\)', rules()[rule])
         if not (only_for and only_for[1] not in sources):
@@ -390,6 +391,16 @@ def literals() -> str:
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
     return "\0".join(found)
+
+
+def test_the_page_on_the_doctor_explains_every_finding():
+    rows = [row for row in table_rows(text_of("docs/doctor.md")) if len(row) == 4]
+    codes = [row[0].strip("`") for row in rows]
+    assert len(codes) == len(set(codes))
+    assert set(codes) == CODES.keys()
+    for code, severities, meaning, remedy in rows:
+        assert set(re.findall("error|warning|note", severities)), code
+        assert meaning and remedy, code
 
 
 def test_quoted_messages_are_ours():

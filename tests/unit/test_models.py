@@ -5,7 +5,8 @@ import tarfile
 
 import pytest
 
-from nuptse.models import repack
+from nuptse.errors import UserError
+from nuptse.models import repack, train_tokenizer
 
 UUIDS = "0" * 32, "f" * 32
 
@@ -86,3 +87,20 @@ def test_a_model_from_scratch_is_restored_by_nemo(tmp_path):
     assert model.tokenizer.unk_id not in model.tokenizer.text_to_ids("fox 7")
     assert model.spec_augmentation is not None
     assert model.cfg.preprocessor.highfreq == 4000
+
+
+TEXTS = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"]
+
+
+def test_nemo_files_of_the_tokenizer(tmp_path):
+    pieces = train_tokenizer(TEXTS * 20, 64, tmp_path)
+    assert len((tmp_path / "vocab.txt").read_text().splitlines()) == pieces - 1, "all pieces but <unk>"
+    again = tmp_path / "again"
+    again.mkdir()
+    train_tokenizer(TEXTS * 20, 64, again)
+    assert (again / "tokenizer.model").read_bytes() == (tmp_path / "tokenizer.model").read_bytes()
+
+
+def test_too_few_pieces_name_the_setting(tmp_path):
+    with pytest.raises(UserError, match="different characters: set tokenizer.vocab_size to"):
+        train_tokenizer(TEXTS, 16, tmp_path)

@@ -219,10 +219,11 @@ def test_the_page_is_told_the_rules_of_this_configuration():
             "extract_archives",
             "prepare_manifests",
             "select_utterances",
+            "check_audio",
             "build_cutset",
             "download_model",
         ),
-        *("estimate_duration_bins", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
+        *("estimate_duration_bins", "examine_experiment", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
     ]
 
 
@@ -249,3 +250,20 @@ def test_jobs_with_a_model_share_the_cores(monkeypatch, cores, gpus, threads):
 def test_gpus_that_the_environment_names(monkeypatch, value, count):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert visible_gpus() == count
+
+
+def test_a_fine_tune_is_trained_if_all_is_there_and_made_with_these_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(config(), SCHEMA, ROOT)
+    name = "finetune_from_cutset"
+    folder = tmp_path / "results" / name
+    (folder / "checkpoints").mkdir(parents=True)
+    for file in (f"checkpoints/{name}.nemo", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml"):
+        (folder / file).touch()
+    assert not plan.is_trained(name)
+    (folder / "train.json").write_text(json.dumps({"train": [{"loss": 1.0}], "options": plan.overrides(name)}))
+    assert plan.is_trained(name)
+    (folder / "train.json").write_text(json.dumps({"options": ["seed=1"]}))
+    assert not plan.is_trained(name)
+    (folder / "train.json").write_text("{")
+    assert not plan.is_trained(name)

@@ -25,6 +25,7 @@ def run_of(folder: Path, **options):
         scores=map(Path, after("--scores")),
         experiments=[Path(path).parent for path in after("--train")],
         ledgers=map(Path, after("--ledgers")),
+        reports=map(Path, after("--doctor")),
     )
 
 

@@ -50,6 +50,11 @@ def bins(*names):
     return {f"estimate_duration_bins experiment=finetune_from_{name}" for name in names}
 
 
+def examined(*names):
+    """The doctor looks at these experiments again, and the page shows what it found."""
+    return {f"examine_experiment experiment=finetune_from_{name}" for name in names} | PAGE
+
+
 def cutsets(corpus, *splits):
     return {
         f"{rule} corpus={corpus}, split={split}" for rule in ("select_utterances", "build_cutset") for split in splits
@@ -72,11 +77,17 @@ def shards(corpus, groups, split="train"):
 MODEL = {"download_model model=quickstart_base"}
 # Everything that the cuts of the corpus `quickstart` lead to.
 FROM_CUTS = (
-    exports("quickstart", "train", "dev") | shards("quickstart", 2) | bins(*FOUR) | trained(*FOUR) | judged(BASE)
+    exports("quickstart", "train", "dev")
+    | shards("quickstart", 2)
+    | bins(*FOUR)
+    | examined(*FOUR)
+    | trained(*FOUR)
+    | judged(BASE)
 )
 # And those of its dev split: every experiment validates on it, no bins and no shards are made of it.
-FROM_DEV = exports("quickstart", "dev") | trained(*FOUR) | judged(BASE)
-FROM_RECIPE = cutsets("quickstart", "train", "dev", "test") | FROM_CUTS
+FROM_DEV = exports("quickstart", "dev") | examined(*FOUR) | trained(*FOUR) | judged(BASE)
+QUICKSTART = ("quickstart", "train", "dev", "test")
+FROM_RECIPE = cutsets(*QUICKSTART) | checks(*QUICKSTART) | FROM_CUTS
 FROM_RAW = {"prepare_manifests corpus=quickstart"} | FROM_RECIPE
 
 
@@ -84,7 +95,7 @@ def test_a_fresh_checkout_plans_everything(checkout):
     planned = checkout.scheduled(*TEST)
     assert planned > FROM_RAW
     assert shards("quickstart_yesno", 1) < planned
-    assert len(planned) == 61
+    assert len(planned) == 70
     assert not (checkout.folder / "data").exists(), "a dry run makes nothing"
 
 
@@ -102,6 +113,15 @@ def test_one_experiment_needs_only_its_own_layout(checkout):
     assert not rules & {"export_nemo_manifest", "plan_shards", "tar_shards", "index_shards"}
     assert finetunes("cutset") < planned
     assert not finetunes("nemo_json", "nemo_tarred", "nemo_multidataset") & planned
+
+
+def test_a_fresh_fine_tune_waits_for_the_doctor(checkout):
+    planned = checkout.scheduled("results/finetune_from_cutset/train.json", *TEST)
+    assert "examine_experiment experiment=finetune_from_cutset" in planned
+    assert checks(*QUICKSTART) < planned
+    alone = checkout.scheduled("doctor", *TEST)
+    assert examined(*FOUR) - PAGE < alone
+    assert not any(job.startswith(("finetune_model", "transcribe")) for job in alone)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +164,7 @@ def test_targets_are_listed_with_what_they_do(checkout):
         "text_samples",
         "shards",
         "bins",
+        "doctor",
         "finetune",
         "evaluate",
         "model_cards",
@@ -188,7 +209,7 @@ def test_the_working_directory_may_be_elsewhere(checkout, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     planned = checkout.scheduled("--directory", elsewhere, *TEST)
-    assert len(planned) == 61
+    assert len(planned) == 70
 
 
 # --- the staleness table: after a full run, what each change makes stale -----------------------------------------
@@ -235,25 +256,26 @@ EXTRACTED = {
 
 CONFIG_CHANGES = {
     "nothing": ({}, set()),
-    "steps of one experiment": (experiments(cutset={"trainer": {"max_steps": 3}}), trained("cutset")),
+    "steps of one experiment": (experiments(cutset={"trainer": {"max_steps": 3}}), trained("cutset") | examined("cutset")),
     "learning rate of all": ({"defaults": {"optim": {"lr": 0.001}}}, trained(*FOUR)),
     "one experiment's weight": (
         experiments(nemo_multidataset={"train": MIX}),
-        bins("nemo_multidataset") | trained("nemo_multidataset"),
+        bins("nemo_multidataset") | trained("nemo_multidataset") | examined("nemo_multidataset"),
     ),
-    "number of buckets": ({"defaults": {"train_ds": {"num_buckets": 3}}}, bins(*FOUR) | trained(*FOUR)),
-    "batch size of one": (experiments(cutset={"train_ds": {"batch_duration": 40}}), trained("cutset")),
+    "number of buckets": ({"defaults": {"train_ds": {"num_buckets": 3}}}, bins(*FOUR) | trained(*FOUR) | examined(*FOUR)),
+    "batch size of one": (experiments(cutset={"train_ds": {"batch_duration": 40}}), trained("cutset") | examined("cutset")),
+    "a threshold of the doctor": ({"doctor": {"unknown_share": 0.01}}, examined(*FOUR)),
+    "a limit for audio": ({"doctor": {"audio": {"silence": 0.8}}}, examined(*FOUR)),
+    "a finding that is accepted for one": ({"doctor": {"accept": ["few_passes:finetune_from_cutset"]}}, examined("cutset")),
     "the licence of one": (experiments(cutset={"license": "cc-by-4.0"}), cards("cutset") | PAGE),
     "the licence of all": ({"defaults": {"license": "apache-2.0"}}, cards(*FOUR) | PAGE),
     "the decoding": ({"decoding": {"strategy": "beam_batch"}}, judged(BASE, *FOUR)),
     "a text profile": ({"corpora": {"quickstart": {"text": ["lower", "nfkc"]}}}, FROM_RECIPE),
-    "a filter of one split": ({"corpora": {"quickstart": {"filters": {"splits": ["dev"], "max_words": 9}}}}, cutsets("quickstart", "dev") | FROM_DEV),
+    "a filter of one split": ({"corpora": {"quickstart": {"filters": {"splits": ["dev"], "max_words": 9}}}}, cutsets("quickstart", "dev") | checks("quickstart", "dev") | FROM_DEV),
     "a split by shares beside the others": ({"corpora": {"quickstart": {"split_by": {"shares": {"a": 0.5, "b": 0.5}}}}}, PAGE),
-    "a limit of audio": ({"doctor": {"audio": {"silence": 0.5}}}, set()),
     "bad audio left out": (
         {"corpora": {"quickstart": {"on_bad_audio": "exclude"}}},
-        checks("quickstart", "train", "dev", "test")
-        | {f"build_cutset corpus=quickstart, split={split}" for split in ("train", "dev", "test")}
+        {f"build_cutset corpus=quickstart, split={split}" for split in ("train", "dev", "test")}
         | FROM_CUTS,
     ),
     "one archive": ({"corpora": {"quickstart": {"archives": ARCHIVE}}}, EXTRACTED),
@@ -261,12 +283,12 @@ CONFIG_CHANGES = {
     "an experiment less": ({"experiments": {"finetune_from_cutset": None}}, SUMMARY),
     "number of shards": (
         {"corpora": {"quickstart": {"num_shards": 4}}},
-        (shards("quickstart", 1)) | trained("nemo_tarred", "nemo_multidataset"),
+        (shards("quickstart", 1)) | trained("nemo_tarred", "nemo_multidataset") | examined("nemo_tarred", "nemo_multidataset"),
     ),
-    "another base model": ({"models": {"quickstart_base": {"sha256": "0" * 64}}}, MODEL | trained(*FOUR) | judged(BASE)),
+    "another base model": ({"models": {"quickstart_base": {"sha256": "0" * 64}}}, MODEL | trained(*FOUR) | examined(*FOUR) | judged(BASE)),
     "a new experiment": (
         {"experiments": {"again": {"layout": "cutset"}}},
-        {"estimate_duration_bins experiment=again", "finetune_model experiment=again", "transcribe recogniser=again"}
+        {"estimate_duration_bins experiment=again", "examine_experiment experiment=again", "finetune_model experiment=again", "transcribe recogniser=again"}
         | {f"score_wer recogniser=again, corpus=quickstart, split={split}" for split in ("dev", "test")}
         | SUMMARY
         | {"write_model_card experiment=again"},
@@ -289,6 +311,21 @@ def test_stale_after_a_change_of_the_decoding(finished):
 
 
 @pytest.mark.slow
+def test_a_training_is_not_forgotten_while_the_doctor_runs_again(finished):
+    """Snakemake asks no job behind an ancient() file for reasons of its own while the job before it has to run."""
+    threshold = {"doctor": {"unknown_share": 0.01}}
+    steps = threshold | experiments(cutset={"trainer": {"max_steps": 3}})
+    assert finished.scheduled(*TEST, finished.overlay(steps)) == trained("cutset") | examined(*FOUR)
+    model = finished.folder / "results/finetune_from_cutset/checkpoints/best.ckpt"
+    aside = model.with_name("aside")
+    model.rename(aside)
+    try:
+        assert finished.scheduled(*TEST, finished.overlay(threshold)) == trained("cutset") | examined(*FOUR)
+    finally:
+        aside.rename(model)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "expected"), CONFIG_CHANGES.values(), ids=CONFIG_CHANGES.keys())
 def test_stale_after_a_change_of_the_configuration(finished, change, expected):
     assert finished.scheduled(*TEST, finished.overlay(change)) == expected
@@ -302,10 +339,13 @@ FILE_CHANGES = {
     "the command of a rule": (
         "rules/duration_bins.smk",
         replace(" --bins {output.bins:q} >", " --bins  {output.bins:q} >"),
-        bins(*FOUR) | trained(*FOUR),
+        bins(*FOUR) | trained(*FOUR) | examined(*FOUR),
     ),
-    "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1)),
-    "a module of the bins": ("scripts/nuptse/duration_bins.py", append("# why\n"), bins(*FOUR) | trained(*FOUR)),
+    "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | checks("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1)),
+    "a module of the bins": ("scripts/nuptse/duration_bins.py", append("# why\n"), bins(*FOUR) | trained(*FOUR) | examined(*FOUR)),
+    "a module of the doctor": ("scripts/nuptse/text_findings.py", append("# why\n"), examined(*FOUR)),
+    "the command of the doctor": ("scripts/examine_experiment.py", append("# why\n"), examined(*FOUR)),
+    "a report of the doctor": ("results/doctor/finetune_from_cutset.json", append(" "), PAGE),
     "the template of the cards": ("scripts/nuptse/model_card.md.jinja", append("More.\n"), cards(*FOUR)),
     "a module of the cards": ("scripts/nuptse/model_card.py", append("# why\n"), cards(*FOUR)),
     "a module of the training": ("scripts/nuptse/training.py", append("# why\n"), set()),
@@ -339,7 +379,8 @@ LOST_FILES = {
     "a shard": (
         "data/shards/quickstart_train/audio_5.tar",
         {"tar_shards corpus=quickstart, split=train, group=1", "index_shards corpus=quickstart, split=train"}
-        | trained("nemo_tarred", "nemo_multidataset"),
+        | trained("nemo_tarred", "nemo_multidataset")
+        | examined("nemo_tarred", "nemo_multidataset"),
     ),
     "a manifest of a shard": (
         "data/shards/quickstart_yesno_train/sharded_manifests/manifest_0.json",
@@ -347,9 +388,11 @@ LOST_FILES = {
             "tar_shards corpus=quickstart_yesno, split=train, group=0",
             "index_shards corpus=quickstart_yesno, split=train",
         }
-        | trained("nemo_multidataset"),
+        | trained("nemo_multidataset")
+        | examined("nemo_multidataset"),
     ),
     "a checkpoint": ("results/finetune_from_cutset/checkpoints/best.ckpt", trained("cutset")),
+    "a report of the doctor": ("results/doctor/finetune_from_cutset.json", set()),
     "a log": ("logs/finetune_model/finetune_from_cutset.log", set()),
     "the page": ("results/report.html", PAGE),
     "the figures": ("results/figures", PAGE),

@@ -244,18 +244,33 @@ def test_a_download_that_fails_says_so_and_leaves_nothing(checkout, overlay, mes
     assert not (checkout.folder / target).exists()
 
 
-def test_transcripts_that_the_model_does_not_know_stop_before_training(finished):
-    """A lower-case model and upper-case transcripts: the tutorial's own trap."""
+def test_the_doctor_refuses_a_training_and_its_remedy_lets_it_run(finished):
+    """A lower-case model and upper-case transcripts, the tutorial's own trap: refused, told how to mend it, mended."""
     overlay = {
         "corpora": {"upper": {"recipe": "yesno", "folder": "data/raw/quickstart_yesno", "recipe_root": "waves_yesno", "splits": {"train": "train", "test": "test"}, "language": "en", "text": []}},
         "experiments": {"upper": {"layout": "cutset", "train": [{"corpus": "upper"}]}},
     }  # fmt: skip
-    run = finished.snakemake("results/upper/train.json", *TEST, finished.overlay(overlay), check=False)
+    target = "results/upper/train.json"
+    run = finished.snakemake(target, *TEST, finished.overlay(overlay), check=False)
+    assert run.returncode != 0 and "Traceback" not in run.stdout
+    refused = run.stdout.partition("ERROR: the doctor found errors in upper: mend them as it says")[2]
+    assert "ERROR unknown_characters upper/train: 30 of 30, 100.00% of the hours" in refused
+    assert 'corpora.upper.text: ["lower"]' in refused
+    assert not (finished.folder / target).exists()
+
+    # All experiments at once: one's errors hide nobody else's findings, and the report is there.
+    run = finished.snakemake("doctor", *TEST, finished.overlay(overlay), check=False)
     assert run.returncode != 0
-    assert "upper/train: the tokenizer of the base model does not know 100% of the characters" in run.stdout
-    assert "add `lower` to the `text` profile of the corpus (that leaves 0%)" in run.stdout
-    assert "Traceback" not in run.stdout
-    assert not (finished.folder / "results/upper/train.json").exists()
+    for name in FOUR:
+        assert f"finetune_from_{name}: healthy" in run.stdout
+    found = json.loads((finished.folder / "results/doctor/upper.json").read_text())["findings"]
+    (change,) = [finding["change"] for finding in found if finding["severity"] == "error"]
+    assert change == {"corpora.upper.text": ["lower"]}
+
+    overlay["corpora"]["upper"]["text"] = change["corpora.upper.text"]
+    finished.snakemake(target, *TEST, finished.overlay(overlay))
+    assert json.loads((finished.folder / target).read_text())["global_step"] == 2
+    assert "upper: healthy" in finished.snakemake("doctor", *TEST, finished.overlay(overlay)).stdout
 
 
 # --- interruptions -----------------------------------------------------------------------------------------------

@@ -1,0 +1,110 @@
+"""The doctor: all that is wrong with the data and the plan of one experiment, before it costs a GPU night."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nuptse.audio_facts import AudioFacts
+from nuptse.audio_findings import audio_findings
+from nuptse.base_model import BaseModel, read_base_model
+from nuptse.findings import NOTE, Finding, Report, accept, acceptance
+from nuptse.jsonl import read_rows
+from nuptse.set_findings import leak_findings, split_findings, uneven_speakers
+from nuptse.shard_findings import shard_findings
+from nuptse.style_findings import mixed_style
+from nuptse.surveys import Survey, split_facts, survey_split
+from nuptse.text_findings import ledger_findings, text_findings
+from nuptse.training_plan import make_plan, plan_findings
+
+ROLES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """What is known of a split.
+
+    Attributes:
+        name: ``corpus/split``.
+        cuts: its Lhotse cuts.
+        ledger: what became of its supervisions.
+        audio: its audio facts; None if it was not decoded.
+    """
+
+    name: str
+    cuts: Path
+    ledger: Path
+    audio: Path | None = None
+
+
+def examine(
+    settings: Mapping[str, Any], base: Path, bins: Path, splits: Sequence[SplitFiles], shards: Mapping[str, Path]
+) -> Report:
+    """Return all findings about one experiment.
+
+    Args:
+        settings: ``experiment`` (its name), ``model``, ``train``, ``validation``, ``test``, ``train_ds``, ``trainer``
+            and ``warmup_steps`` as it has them; ``from_scratch`` and ``tokenizer_text`` of the model; ``corpora``
+            (``language``, ``text`` and ``filters`` of each); ``doctor`` (thresholds and accepted findings).
+        base: the base model, .nemo.
+        bins: the duration bins of the experiment.
+        splits: every split that it uses.
+        shards: ledger of the shards of each training split, where it reads shards.
+
+    Raises:
+        UserError: a file is missing or of another form.
+    """
+    model = read_base_model(base)
+    roles = {role: [f"{entry['corpus']}/{entry['split']}" for entry in settings[role]] for role in ROLES}
+    audio = {split.name: _audio_facts(split) for split in splits}
+    surveys = {split.name: _survey(split, model, audio[split.name]) for split in splits}
+    findings = list(_of_model(model, settings))
+    for split in splits:
+        survey, trained_on = surveys[split.name], split.name in roles["train"]
+        findings += ledger_findings(split.name, json.loads(split.ledger.read_text("utf-8")), settings)
+        findings += text_findings(survey, model, settings, trained_on)
+        findings += split_findings(survey)
+        findings += uneven_speakers(survey, settings) if trained_on else []
+        if facts := audio[split.name]:
+            findings += audio_findings(survey, facts, settings)
+    train = [surveys[name] for name in roles["train"]]
+    judges = [surveys[name] for name in dict.fromkeys(roles["validation"] + roles["test"])]
+    findings += mixed_style(train, settings)
+    findings += leak_findings(train, judges, settings)
+    plan = make_plan(train, [surveys[name] for name in roles["validation"]], model, settings)
+    findings += plan_findings(plan, train, json.loads(bins.read_text("utf-8")), settings)
+    for name, ledger in shards.items():
+        findings += shard_findings(name, ledger)
+    return Report(
+        experiment=settings["experiment"],
+        base={"name": settings["model"]} | model.describe(),
+        findings=accept(findings, settings["doctor"]["accept"]),
+        splits=[
+            split_facts(survey, [role for role in ROLES if name in roles[role]]) for name, survey in surveys.items()
+        ],
+        plan=plan.facts(),
+    )
+
+
+def _audio_facts(split: SplitFiles) -> dict[str, AudioFacts]:
+    return {row.id: row for row in read_rows(split.audio, AudioFacts)} if split.audio else {}
+
+
+def _survey(split: SplitFiles, model: BaseModel, facts: Mapping[str, AudioFacts]) -> Survey:
+    digests = {name: row.digest for name, row in facts.items()}
+    return survey_split(split.name, split.cuts, model.tokenizer, digests)
+
+
+def _of_model(model: BaseModel, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    if model.tokenizer is None:
+        yield Finding(
+            code="unread_tokenizer",
+            severity=NOTE,
+            subject=settings["experiment"],
+            message=f"the tokenizer of {settings['model']} has a part for each language: no text was compared with it",
+            remedy="make sure that it knows the transcripts, then accept the finding",
+            change=acceptance("unread_tokenizer", settings["experiment"], settings),
+        )
