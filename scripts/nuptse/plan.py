@@ -205,7 +205,8 @@ class Plan:
             *([f"--corpus-dir={base}"] if (base := self.corpus_base(corpus)) else []),
             *([f"--ledger=data/raw/{corpus}.json"] if "archives" in settings else []),
             f"--policy={_json(policy)}",
-            *(["--exclude"] if settings["on_bad_audio"] == "exclude" else []),
+            # A recipe opens files as it likes: nothing can be left out there, so that nothing has to be read again.
+            *(["--exclude"] if settings["on_bad_audio"] == "exclude" and source.kind != "recipe" else []),
         ]
 
     def selection_arguments(self, corpus: str, split: str) -> list[str]:
