@@ -58,6 +58,7 @@ class Survey:
         ctc_frames: encoder frames that CTC needs, int64, (N,): the tokens, and one between two equal ones.
         unknown: how often each character is unknown to the tokenizer.
         unknown_words: the words that they stand in.
+        lost_words: how many words that is; none of them can be recognised.
         with_unknown: the utterances with such a character, as indices.
     """
 
@@ -73,6 +74,7 @@ class Survey:
     ctc_frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     unknown: Counter[str] = field(default_factory=Counter)
     unknown_words: Counter[str] = field(default_factory=Counter)
+    lost_words: int = 0
     with_unknown: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -88,8 +90,8 @@ class Survey:
 
     @property
     def unknown_share(self) -> float:
-        """Share of the characters, spaces not counted, that the tokenizer does not know."""
-        return self.unknown.total() / max(1, int(self.letters.sum()))
+        """Share of the words in which there is a character that the tokenizer does not know."""
+        return self.lost_words / max(1, sum(len(text.split()) for text in self.texts))
 
     def share_of_hours(self, indices: Sequence[int] | np.ndarray) -> float:
         """Return the share of the audio that these utterances have."""
@@ -169,8 +171,10 @@ def _find_unknown(survey: Survey, tokenizer: Tokenizer) -> None:
         if not unknown.isdisjoint(text):
             survey.with_unknown.append(index)
             survey.unknown.update(character for character in text if character in unknown)
+            words = [word for word in text.split() if not unknown.isdisjoint(word)]
+            survey.lost_words += len(words)
             if len(survey.unknown_words) < 10_000:  # enough to name the most frequent
-                survey.unknown_words.update(word for word in text.split() if not unknown.isdisjoint(word))
+                survey.unknown_words.update(words)
 
 
 def unknown_among(characters: set[str], tokenizer: Tokenizer) -> set[str]:

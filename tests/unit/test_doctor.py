@@ -387,6 +387,17 @@ def test_an_apostrophe_that_is_unknown_can_go(study):
     assert study.examine() == {}
 
 
+def test_few_unknown_characters_may_spoil_many_words(study):
+    for row in rows(study):
+        first, *rest = row["text"].split()
+        row["text"] = " ".join([first.capitalize(), *rest[:8]])
+    found = study.examine()["unknown_characters", "a/train"]
+    assert found.severity == "error"
+    assert found.change == {"corpora.a.text": ["lower"]}
+    study.apply(found.change)
+    assert study.examine() == {}
+
+
 def test_a_short_answer_with_pauses_is_no_missing_text(study):
     rows(study)[9].update(duration=2.4, text="ay me")
     assert study.examine() == {}
