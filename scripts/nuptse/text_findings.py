@@ -50,8 +50,8 @@ def _unknown_characters(survey: Survey, base: BaseModel, settings: Mapping[str, 
         severity=ERROR if share > limit else WARNING,
         subject=survey.name,
         message=(
-            f"the tokenizer of {settings['model']} cannot write {share:.2%} of the words, such as {words}: it does not know"
-            f" {characters}, and the model would learn to write nothing there"
+            f"the tokenizer of {settings['model']} cannot write {share:.2%} of the words, such as {words}: it does not"
+            f" know {characters}, and the model would learn to write nothing there"
         ),
         remedy=remedy,
         change=change,
