@@ -9,8 +9,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 
 def rank() -> int:
     """Return which of the processes this one is; Lightning's launcher sets it for those that it starts."""
@@ -28,6 +26,8 @@ def gather(trainer: Any, values: Sequence[float]) -> list[list[float]]:
     """Return the values of every rank, in the order of ranks; all ranks must call this together."""
     if trainer.world_size == 1:
         return [list(values)]
+    import torch  # here, because a command asks for its rank before it needs so much
+
     own = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
     rows: list[list[float]] = trainer.strategy.all_gather(own).tolist()
     return rows

@@ -7,12 +7,14 @@ import hashlib
 import json
 import math
 import os
+import re
 import resource
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,17 +24,20 @@ import lightning.pytorch as pl
 import torch
 from lhotse import CutSet
 from lhotse.dataset.iterable_dataset import IterableDatasetWrapper
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
+from nuptse.folder_lock import folder_lock
 from nuptse.gpus import gpu
 from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.overrides import SOURCE_TAG
 from nuptse.preflight import check_data
-from nuptse.resuming import Checkpoints, Position, RunFolder, begin_after
+from nuptse.ranks import gather, rank
+from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, versions
 
 # Batches in a row without a finite loss before a run is given up; a single one may be a bad utterance.
@@ -91,18 +96,27 @@ class Job:
 def finetune(job: Job) -> dict[str, Any]:
     """Train to the last step, publish the best model and the report; return the report.
 
-    Everything that is unfinished lies in ``output_dir/training`` and gets its final name at the end, ``train.json``
-    last. A run that was interrupted goes on from its newest checkpoint there.
+    All that is needed to go on lies in ``output_dir/training``; the results get their names at the end, ``train.json``
+    last. A run that was interrupted goes on from its newest checkpoint, and so does one that shall be longer.
 
     Raises:
-        UserError: the data has no place in this model.
+        UserError: the data has no place in this model, or another process trains here.
         Interrupted: fewer steps were made than asked for.
     """
     started = time.monotonic()
+    with folder_lock(job.output_dir) if rank() == 0 else nullcontext():
+        return _finetune(job, started)
+
+
+def _finetune(job: Job, started: float) -> dict[str, Any]:
     config = resolve_options(job)
-    torch.set_num_threads(job.threads)
-    run = RunFolder(job.output_dir / "training", identity(job))
-    with gpu(config.trainer.accelerator) as accelerator:
+    devices = config.trainer.devices
+    threads = max(1, job.threads // devices)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning's launcher chooses a number of its own
+    torch.set_num_threads(threads)
+    run = RunFolder(job.output_dir / "training", identity(job), config.trainer.max_steps, owner=rank() == 0)
+    with gpu(config.trainer.accelerator, devices) as accelerator, _lost_ranks(job):
+        check_precision(config.trainer.precision, accelerator["accelerator"])
         pl.seed_everything(config.seed, workers=True, verbose=False)
         found = run.resume()
         checkpoint, position = found or (None, Position())
@@ -113,6 +127,8 @@ def finetune(job: Job) -> dict[str, Any]:
             **OmegaConf.to_container(config.trainer) | accelerator,
             callbacks=[history, checkpoints],
             logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
+            # One job is one start of this command, which starts the other ranks, under SLURM too.
+            plugins=[PlainCheckpoints(), LightningEnvironment()],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -123,7 +139,7 @@ def finetune(job: Job) -> dict[str, Any]:
             say(check_data(name, data))
         set_up(model, config)
         history.see_cuts(model)
-        if found:
+        if found and rank() == 0:
             announce(f"{job.experiment}: going on from {checkpoint}")
         model._train_dl = begin_after(model._train_dl, position)
         trainer.fit(model, ckpt_path=checkpoint)
@@ -132,6 +148,8 @@ def finetune(job: Job) -> dict[str, Any]:
             raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
         if not history.validation or history.validation[-1]["step"] < steps:
             trainer.validate(model, verbose=False)  # where the interval does not end with the run
+        if rank() > 0:
+            return {}
         publish(job, config, model, run, history)
     report = {
         "experiment": job.experiment,
@@ -143,7 +161,9 @@ def finetune(job: Job) -> dict[str, Any]:
         "setup_seconds": round(history.setup_seconds, 1),
         "training_seconds": round(history.training_seconds, 1),
         "memory": peak_memory(),
+        "effective_batch": history.effective_batch(devices, config.trainer.accumulate_grad_batches),
         "resumed": run.ledger["resumed"],
+        "lengthened": run.ledger["lengthened"],
         "train": history.train,
         "validation": history.validation,
         "sources": job.plan["sources"],
@@ -158,18 +178,36 @@ def finetune(job: Job) -> dict[str, Any]:
     }
     with write_atomically(job.output_dir / "train.json") as partial:
         partial.write_text(json.dumps(report, indent=1) + "\n")
-    shutil.rmtree(run.folder)
+    run.finish(history.state_dict())
     return report
 
 
 def identity(job: Job) -> dict[str, str]:
-    """Return what makes an interrupted run the same run: only then its checkpoints are of use."""
+    """Return what makes a run the same run: only then its checkpoints are of use."""
     return {
-        "options": json.dumps(job.options),
+        "options": json.dumps(without_length(job.options)),
         "data": fingerprint([*job.train, *job.validation, job.bins]),
         "base model": sha256_of(job.base),
         "versions": json.dumps(versions()),
     }
+
+
+# Options that follow from the number of steps.
+LENGTH = ("trainer.max_steps", "model.optim.sched.max_steps", "model.optim.sched.warmup_steps")
+
+
+def without_length(options: Sequence[str]) -> list[str]:
+    """Return the options that a run keeps when it gets more steps; the learning rate follows those of the new length.
+
+    >>> without_length(["seed=0", "trainer.max_steps=9"])
+    ['seed=0']
+    """
+    dropped = set(LENGTH)
+    if any(
+        "tarred_audio_filepaths" in option for option in options
+    ):  # of a stream no batch depends on where epochs end
+        dropped.add("trainer.limit_train_batches")
+    return [option for option in options if option.split("=", 1)[0] not in dropped]
 
 
 def resolve_options(job: Job) -> DictConfig:
@@ -276,19 +314,23 @@ class History(Callback):
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         audio, lengths = batch[0], batch[1]
-        seconds = float(lengths.sum()) / model.cfg.sample_rate
+        loss = float(outputs["loss"].detach()) * trainer.accumulate_grad_batches
+        own = [loss, float(lengths.sum()), len(lengths), audio.shape[1], audio.numel(), *self._by_source.values()]
+        ranks = gather(trainer, own)
+        _, samples, utterances, _, padded, *by_source = map(sum, zip(*ranks, strict=True))
+        seconds = samples / model.cfg.sample_rate
         self.audio_seconds += seconds
-        self.utterances += len(lengths)
+        self.utterances += int(utterances)
         step, steps = trainer.global_step, trainer.max_steps
         row = {
             "step": step,
-            "loss": round(float(outputs["loss"].detach()) * trainer.accumulate_grad_batches, 6),
+            "loss": round(sum(rank[0] for rank in ranks) / len(ranks), 6),
             "lr": self._lr,
             "audio_seconds": round(seconds, 3),
-            "utterances": len(lengths),
-            "longest_s": round(audio.shape[1] / model.cfg.sample_rate, 3),
-            "padding": round(1 - float(lengths.sum()) / audio.numel(), 6),
-            "by_source": self._by_source,
+            "utterances": int(utterances),
+            "longest_s": round(max(rank[3] for rank in ranks) / model.cfg.sample_rate, 3),
+            "padding": round(1 - samples / padded, 6),
+            "by_source": dict(zip(self._by_source, map(int, by_source), strict=True)),
         }
         self.train.append(row)
         self._stop_if_lost()
@@ -339,6 +381,16 @@ class History(Callback):
         text = ", ".join(f"{name} {wer:.2%}" for name, wer in scores.items())
         announce(f"{self.experiment}: step {trainer.global_step}/{trainer.max_steps}  val_wer {text}")
 
+    def effective_batch(self, devices: int, accumulated: int) -> dict[str, Any]:
+        """Return what an optimizer step saw on average, over all devices and accumulated batches."""
+        steps = self.train[-1]["step"]
+        return {
+            "devices": devices,
+            "accumulate_grad_batches": accumulated,
+            "audio_seconds": round(self.audio_seconds / steps, 3),
+            "utterances": round(self.utterances / steps, 3),
+        }
+
     def forget_best(self) -> None:
         self.best_step, self.best_wer = None, math.inf
 
@@ -352,8 +404,35 @@ class History(Callback):
         self._printed = self.train[-1]["step"] if self.train else 0
 
 
+@contextmanager
+def _lost_ranks(job: Job) -> Iterator[None]:
+    """Tell of a process of several that died: to the others it is a closed connection."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("[Cc]onnection (closed|reset|refused)|NCCL|[Rr]emote process exited", str(error)):
+            raise
+        raise Interrupted(
+            f"{job.experiment}: a process of this training has died, of memory perhaps; what it said is in the log with"
+            " `rank` in its name; run the same command again"
+        ) from error
+
+
+def check_precision(precision: str, accelerator: str) -> None:
+    """Refuse a precision that the GPU would only emulate.
+
+    Raises:
+        UserError: bfloat16 on a GPU older than Ampere.
+    """
+    if precision.startswith("bf16") and accelerator == "gpu" and not torch.cuda.is_bf16_supported(False):
+        raise UserError(
+            f"`trainer.precision` is {precision}, which {torch.cuda.get_device_name()} cannot compute: take 16-mixed or"
+            " 32-true"
+        )
+
+
 def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, history: History) -> None:
-    """Give the results of a complete run their final names; until the report is written, the run keeps its own."""
+    """Give the results of a complete run their final names; the run keeps its own, from which more steps can follow."""
     final = job.model.parent
     final.mkdir(exist_ok=True)
     best, last = run.checkpoint("best", history.best_step), run.checkpoint("last", history.train[-1]["step"])
@@ -366,11 +445,19 @@ def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, histo
     save_nemo(model, job.model)
     for path, name in ((best, "best.ckpt"), (last, "last.ckpt")):
         with write_atomically(final / name) as partial:
-            shutil.copy2(path, partial)
+            _link(path, partial)
     shutil.rmtree(job.output_dir / "tensorboard", ignore_errors=True)
-    shutil.copytree(run.folder / "tensorboard", job.output_dir / "tensorboard")
+    shutil.copytree(run.folder / "tensorboard", job.output_dir / "tensorboard", copy_function=_link)
     with write_atomically(job.output_dir / "config.yaml") as partial:
         partial.write_text(OmegaConf.to_yaml(config))
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name, which costs no room; a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def peak_memory() -> dict[str, int | None]:
