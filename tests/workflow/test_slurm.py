@@ -126,15 +126,16 @@ def test_trainings_survive_all_that_a_cluster_does_to_them(checkout, slurm):
     first, step = hit["finetune_from_cutset"]
     assert max(run.report("finetune_from_cutset")["resumed"]) > step, "it had saved its state when it was asked to end"
     assert "interrupted: " in output
-    submitted = re.findall(r"SLURM jobid (\d+) \(log: \S*/rule_finetune_model/finetune_from_cutset/", output)
+    submitted = re.findall(r"SLURM jobid (\d+) \(log: .*/rule_finetune_model/finetune_from_cutset/", output)
     assert submitted[0] == first and len(submitted) >= 2
     jobs = [run.shell(f"scontrol show job {job}") for job in submitted]
-    assert "Partition=gpu" in jobs[0] and "gres/gpu=1" in jobs[0] and "TimeLimit=12:00:00" in jobs[1]
+    assert "Partition=gpu" in jobs[0] and "gres:gpu:1" in jobs[0] and "TimeLimit=12:00:00" in jobs[1]
     assert ["MinMemoryNode=16000M" in jobs[0], "MinMemoryNode=32000M" in jobs[1]] == [True, True]
 
     # What takes a second, or needs the network, did not queue.
     on_nodes = set(re.findall(r"^rule (\w+):", output, re.MULTILINE))
-    beside = set(re.findall(r"^localrule (\w+):", output, re.MULTILINE))
+    # The Snakemake inside of a job, whose log is shown when it fails, calls the rule of the job local.
+    beside = set(re.findall(r"^localrule (\w+):", output, re.MULTILINE)) - {"finetune_model"}
     assert {"build_cutset", "tar_shards", "finetune_model", "transcribe"} <= on_nodes
     assert {"download_archive", "download_model", "plan_shards", "index_shards", "score_wer"} <= beside
     assert not on_nodes & beside
