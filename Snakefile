@@ -7,6 +7,10 @@ min_version("9.27")
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+# Used with `--sdm=apptainer` only, in the folder of this file.
+container: "envs/nuptse.sif"
+
+
 report: "rules/captions/workflow.rst"
 
 
@@ -24,6 +28,21 @@ include: "rules/model_cards.smk"
 include: "rules/transcripts.smk"
 include: "rules/quickstart.smk"
 include: "rules/report.smk"
+
+
+# On a cluster these run beside Snakemake: downloads, because the nodes may lack the network, and what takes seconds.
+localrules:
+    download_archive,
+    download_model,
+    download_pretrained,
+    export_nemo_manifest,
+    plan_shards,
+    index_shards,
+    estimate_duration_bins,
+    score_wer,
+    summarize_wer,
+    write_model_card,
+    write_report,
 
 
 rule all:

@@ -1,5 +1,6 @@
 # The plan that the configuration makes, and how rules ask it. No rule stands here.
 import inspect
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,8 +16,11 @@ from nuptse.plan import Plan, any_of
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
     schema = yaml.safe_load(stream)
 
+# A job on a cluster parses this again. It must plan the threads that it was given, not those that its node would allow.
+allotted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) if workflow.remote_exec else None
+
 try:
-    plan = Plan(config, schema, Path(workflow.basedir), cores=workflow.resource_settings.cores)
+    plan = Plan(config, schema, Path(workflow.basedir), cores=workflow.resource_settings.cores, allotted=allotted)
 except UserError as mistakes:
     raise WorkflowError(str(mistakes)) from None
 
@@ -50,6 +54,11 @@ def doctor_report(wildcards):
     """
     path = f"results/doctor/{wildcards.experiment}.json"
     return ancient(path) if plan.is_trained(wildcards.experiment) else path
+
+
+def for_each_device(amount):
+    """Make a resource function of what one device of a training needs; each further attempt gets as much again."""
+    return lambda wildcards, attempt: amount * attempt * plan.devices(wildcards.experiment)
 
 
 def configfiles():

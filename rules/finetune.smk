@@ -30,10 +30,10 @@ rule finetune_model:
         "benchmarks/finetune_model/{experiment}.tsv"
     conda:
         "../envs/nemo.yaml"
-    threads: plan.threads
+    threads: ask(plan.training_threads)
     resources:
-        gpu=1,
-        mem_mb=16000,
+        gpu=ask(plan.devices),
+        mem_mb=for_each_device(16000),
         runtime=720,
     params:
         folder=subpath(output.report, parent=True),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nuptse.diagnosis import check_report
 from nuptse.errors import announce, log_to, run_command
+from nuptse.ranks import end_with_parent, rank
 from nuptse.runtime import prepare_runtime
 
 
@@ -27,8 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--log", type=Path, help="file for all output; the progress stays on the terminal as well")
     parser.add_argument("options", nargs="+", help="key=value, such as trainer.max_steps=100")
     args = parser.parse_args(argv)
+    if rank() > 0:
+        end_with_parent()
     if args.log:
-        log_to(args.log)
+        log_to(args.log.with_suffix(f".rank{rank()}.log") if rank() > 0 else args.log)
     check_report(args.doctor)
     prepare_runtime()  # before NeMo is imported
     from nuptse.training import Interrupted, Job, finetune
@@ -40,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Lightning ends with status 0 after SIGTERM; an interrupted training must never look finished.
         print(f"interrupted: {stop}", file=sys.stderr)
         sys.exit(143)
+    if rank() > 0:
+        return
     announce(
         f"{args.experiment}: {report['global_step']} steps, val_wer {report['best']['val_wer']:.2%} (best, step"
         f" {report['best']['step']}), {report['audio_seconds'] / 3600:.3f} audio hours seen, {report['seconds']:.0f} s"

@@ -26,7 +26,7 @@ Config = dict[str, Any]
 
 # Options that Nuptse derives from its own keys: set there, they are checked and part of the plan.
 RESERVED_OVERRIDES = re.compile(
-    r"(trainer\.(max_steps|max_epochs|val_check_interval|limit_train_batches|accumulate_grad_batches|devices|num_nodes)"
+    r"(trainer\.(max_steps|max_epochs|val_check_interval|limit_train_batches|accumulate_grad_batches|devices|num_nodes|strategy)"
     r"|model\.(train_ds|validation_ds)\.(manifest_filepath|tarred_audio_filepaths|cuts_path|input_cfg|batch_duration"
     r"|batch_size|num_buckets|bucket_duration_bins|min_duration|max_duration|name)"
     r"|model\.optim\.(lr|name|sched\.(max_steps|warmup_steps)))="
@@ -458,6 +458,11 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
         yield (
             f"`{key('train_ds.batch_duration')}` is {batches['batch_duration']} s, below max_duration, {longest} s:"
             " raise it"
+        )
+    if trainer["devices"] > 1 and settings["layout"] == "tarred" and batches["num_workers"] == 0:
+        yield (
+            f"`{key('train_ds.num_workers')}` is 0, but `trainer.devices` is {trainer['devices']}: processes that read"
+            " shards themselves would all train on the same batches; set num_workers to 1 or more"
         )
     for override in settings["overrides"]:
         if reserved := RESERVED_OVERRIDES.match(override):

@@ -1,4 +1,4 @@
-"""One GPU for one process: trainings and transcriptions of a machine take turns."""
+"""GPUs for one training or transcription alone: those of a machine take turns."""
 
 from __future__ import annotations
 
@@ -10,20 +10,39 @@ from typing import Any
 
 import torch
 
-from nuptse.leases import lease
+from nuptse.errors import UserError, say
+from nuptse.leases import leases
+from nuptse.ranks import rank
 
 
 @contextmanager
-def gpu(accelerator: str) -> Iterator[dict[str, Any]]:
-    """Lease one of the visible GPUs for this process alone; give the trainer's ``accelerator`` and ``devices``.
+def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
+    """Lease as many of the visible GPUs for this process alone; give the trainer's ``accelerator`` and ``devices``.
 
-    The lock goes by the GPU's UUID: CUDA_VISIBLE_DEVICES numbers are not the same in two jobs of one machine.
+    The locks go by the GPUs' UUIDs: CUDA_VISIBLE_DEVICES numbers are not the same in two jobs of one machine. Processes
+    that are started meanwhile see the leased GPUs only, in the same order.
+
+    Raises:
+        UserError: fewer GPUs are visible than asked for.
     """
     count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
-    if not count:
-        yield {"accelerator": accelerator, "devices": 1}
+    if rank() > 0 and count:
+        yield {"accelerator": "gpu", "devices": list(range(devices))}  # those that rank 0 has leased
         return
+    if not count:
+        yield {"accelerator": accelerator, "devices": devices}
+        return
+    if devices > count:
+        raise UserError(
+            f"`trainer.devices` is {devices}, but the GPUs that are visible here are {count}: lower it, or show more of"
+            " them (CUDA_VISIBLE_DEVICES)"
+        )
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp", f"nuptse-gpus-{os.getuid()}")
-    slots = [folder / f"{torch.cuda.get_device_properties(index).uuid}.lock" for index in range(count)]
-    with lease(slots, announce=lambda: print(f"waiting for one of {count} GPUs", flush=True)) as index:
-        yield {"accelerator": "gpu", "devices": [index]}
+    uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
+    slots = [folder / f"{uuid}.lock" for uuid in uuids]
+    wanted = "one" if devices == 1 else str(devices)
+    with leases(slots, devices, announce=lambda: say(f"waiting for {wanted} of {count} GPUs")) as taken:
+        if devices > 1:  # for the processes that Lightning starts; this one has made up its mind
+            names = (f"GPU-{uuids[index].removeprefix('GPU-')}" for index in taken)
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+        yield {"accelerator": "gpu", "devices": taken}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,47 +21,72 @@ def lease(
     poll_s: float = 1.0,
     announce: Callable[[], object] | None = None,
 ) -> Iterator[int]:
-    """Hold the first free one of several lock files for the time of the ``with`` block.
+    """Hold the first free one of several lock files for the time of the ``with`` block, see :func:`leases`."""
+    with leases(slots, 1, poll_s=poll_s, announce=announce) as (index,):
+        yield index
+
+
+@contextmanager
+def leases(
+    slots: Sequence[Path],
+    count: int,
+    *,
+    poll_s: float = 1.0,
+    announce: Callable[[], object] | None = None,
+) -> Iterator[list[int]]:
+    """Hold ``count`` free ones of several lock files for the time of the ``with`` block, all of them or none.
 
     Args:
         slots: one lock file per place; made if absent, and left behind, empty, for the next process.
+        count: how many; a process that waits for more holds none meanwhile, so that two never wait for each other.
         poll_s: pause between two looks at all the slots, in seconds.
-        announce: called once, if every slot is taken at the first look.
+        announce: called once, if too few slots are free at the first look.
 
     Yields:
-        The index of the slot, from 0. It is free again after the block, and also as soon as the process dies, however
-        it dies: the operating system holds the lock (flock), not the file's existence.
+        The indices of the slots, from 0, ascending. They are free again after the block, and also as soon as the
+        process dies, however it dies: the operating system holds the lock (flock), not the file's existence.
 
     Raises:
-        ValueError: there are no slots to wait for.
+        ValueError: there are not as many slots.
         UserError: their file system has no such locks.
     """
-    if not slots:
-        raise ValueError("a lease needs at least one slot")
+    if not 1 <= count <= len(slots):
+        raise ValueError(f"a lease needs at least one slot and has {len(slots)}, wanted are {count}")
     for slot in slots:
         slot.parent.mkdir(parents=True, exist_ok=True)
-    index, lock = _take_first_free(slots)
-    if lock is None and announce is not None:
+    held = _take(slots, count)
+    if not held and announce is not None:
         announce()
-    while lock is None:
-        time.sleep(poll_s)
-        index, lock = _take_first_free(slots)
+    while not held:
+        time.sleep(poll_s * random.uniform(0.5, 1.5))  # two that wait for several must not look in step
+        held = _take(slots, count)
     try:
-        yield index
+        yield sorted(held)
     finally:
-        lock.release()
+        for lock in held.values():
+            lock.release()
 
 
-def _take_first_free(slots: Sequence[Path]) -> tuple[int, FileLock | None]:
+def _take(slots: Sequence[Path], count: int) -> dict[int, FileLock]:
+    held: dict[int, FileLock] = {}
     for index, slot in enumerate(slots):
-        lock = FileLock(slot, fallback_to_soft=False)  # a soft lock is a file, and outlives a killed process
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        except OSError as error:
-            if error.errno != errno.ENOSYS:
-                raise
-            raise UserError(f"{slot}: this file system has no locks (flock); work on one that has them") from error
-        return index, lock
-    return -1, None
+        if lock := _take_one(slot):
+            held[index] = lock
+        if len(held) == count:
+            return held
+    for lock in held.values():
+        lock.release()
+    return {}
+
+
+def _take_one(slot: Path) -> FileLock | None:
+    lock = FileLock(slot, fallback_to_soft=False)  # a soft lock is a file, and outlives a killed process
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        raise UserError(f"{slot}: this file system has no locks (flock); work on one that has them") from error
+    return lock

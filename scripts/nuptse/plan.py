@@ -51,17 +51,25 @@ class Plan:
         schema: content of config/schema.yaml.
         root: folder of the Snakefile.
         cores: that Snakemake may use on this machine; None where a cluster decides.
+        allotted: cores that a cluster gave to the job which parses this; None or 0 if that is not known.
 
     Raises:
         UserError: the configuration cannot be used; one sentence per mistake.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], schema: Mapping[str, Any], root: Path, *, cores: int | None = None
+        self,
+        config: Mapping[str, Any],
+        schema: Mapping[str, Any],
+        root: Path,
+        *,
+        cores: int | None = None,
+        allotted: int | None = None,
     ) -> None:
         self.config: Config = load_config(config, schema)
         self.root = root
         self.cores = cores
+        self.allotted = allotted
         self.corpora: Config = self.config["corpora"]
         self.models: Config = self.config["models"]
         for name, corpus in self.corpora.items():
@@ -335,10 +343,19 @@ class Plan:
         As many run at once as there are GPUs here, or up to four on the CPU, where two trainings of one thread each
         are faster than one after the other with two.
         """
-        if not self.cores:
-            return 8
+        if self.allotted is not None or not self.cores:
+            return self.allotted or 8
         jobs = visible_gpus() or min(4, len(self.experiments))
         return min(8, max(1, self.cores // jobs))
+
+    def devices(self, experiment: str) -> int:
+        """GPUs that a training takes."""
+        count: int = self.experiments[experiment]["trainer"]["devices"]
+        return count
+
+    def training_threads(self, experiment: str) -> int:
+        """Threads of a training, for all of its devices together."""
+        return min(self.cores or 10**6, self.allotted or self.threads * self.devices(experiment))
 
     def base_model(self, experiment: str) -> str:
         return f"data/models/{self.experiments[experiment]['model']}.nemo"

@@ -1,13 +1,15 @@
-"""Trainings that go on where they were killed: checkpoints that are whole, batches neither repeated nor skipped."""
+"""Trainings that go on where they stopped: checkpoints that are whole, batches neither repeated nor skipped."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +19,13 @@ import lightning.pytorch as pl
 import torch
 from lhotse.dataset.iterable_dataset import IterableDatasetWrapper
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from nuptse.errors import flush_to_disk, say, sha256_of, write_atomically
+from nuptse.errors import UserError, flush_to_disk, say, sha256_of, write_atomically
 
 LEDGER = "ledger.json"
+HISTORY = "history.json"
 # Checkpoints of a kind: the newest, and the one before in case the disk lost part of it.
 KEPT = 2
 
@@ -35,29 +39,67 @@ class Position:
 
 
 class RunFolder:
-    """What an unfinished training has so far, and the only checkpoints that are ever unpickled: its own.
+    """What a training has so far, and the only checkpoints that are ever unpickled: its own.
 
-    ``ledger.json`` holds ``identity`` (what makes the run this run), ``resumed`` (the steps that it went on from) and
-    the checkpoints, ``last`` (to go on from) and ``best`` (to publish), oldest first: each with ``name``, ``step``,
-    ``bytes``, ``sha256`` and ``position``.
+    It outlives the training, so that more steps can follow. ``ledger.json`` holds ``identity`` (what makes the run this
+    run), ``steps`` (that it shall make), ``lengthened`` (what ``steps`` was before), ``resumed`` (the steps that it
+    went on from), ``finished``, and the checkpoints, ``last`` (to go on from) and ``best`` (to publish), oldest first:
+    each with ``name``, ``step``, ``bytes``, ``sha256`` and ``position``.
 
     Args:
-        folder: is made anew unless it belongs to a run of the same identity.
+        folder: is made anew unless it belongs to a run of the same identity that has steps to make.
         identity: texts by name; a change of one of them starts anew, and its name is said.
+        steps: optimizer steps of the whole run.
+        owner: whether this process writes; the other ranks of the run are started later, read, and write nothing.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, str]) -> None:
-        self.folder = folder
-        self.ledger: dict[str, Any] = {"identity": dict(identity), "resumed": [], "last": [], "best": []}
-        found = self._read()
-        if found and found["identity"] == self.ledger["identity"]:
-            self.ledger = found
+    def __init__(self, folder: Path, identity: Mapping[str, str], steps: int, *, owner: bool = True) -> None:
+        self.folder, self.owner = folder, owner
+        self.ledger: dict[str, Any] = {"identity": dict(identity), "steps": steps, "lengthened": [], "resumed": []}
+        self.ledger |= {"finished": False, "last": [], "best": []}
+        if not owner:
+            self.ledger |= self._read() or {}
             return
-        if found:
-            differ = [name for name in identity if found["identity"].get(name) != identity[name]]
-            say(f"{folder}: the unfinished run there is of other {', '.join(differ)}; starting anew")
+        if found := self._read():
+            if reason := self._why_anew(found):
+                say(f"{folder}: {reason}; starting anew")
+            else:
+                if steps > found["steps"]:
+                    say(f"{folder}: to make {steps} steps instead of {found['steps']}")
+                    found |= {"lengthened": [*found["lengthened"], found["steps"]], "steps": steps}
+                self.ledger = found
+                self._write()
+                return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        self._write()
+
+    def _why_anew(self, found: Mapping[str, Any]) -> str | None:
+        identity, steps = self.ledger["identity"], self.ledger["steps"]
+        if differ := [name for name in identity if found["identity"].get(name) != identity[name]]:
+            return f"the run there is of other {', '.join(differ)}"
+        if steps < found["steps"]:
+            return f"the run there is of {found['steps']} steps, more than the {steps} that are wanted now"
+        if found["finished"] and found["last"][-1]["step"] == steps:
+            return f"the run there has made its {steps} steps"
+        return None
+
+    @property
+    def history(self) -> dict[str, Any] | None:
+        """The whole account of a finished run that has got more steps to make: its last checkpoint is a bit older."""
+        path = self.folder / HISTORY
+        return dict(json.loads(path.read_text())) if self.ledger["finished"] and path.exists() else None
+
+    def finish(self, history: Mapping[str, Any]) -> None:
+        """Mark the run as finished; of its checkpoints the last and the best that were published stay."""
+        with write_atomically(self.folder / HISTORY) as partial:
+            partial.write_text(json.dumps(history) + "\n")
+        for kind, step in (("last", history["train"][-1]["step"]), ("best", history["best_step"])):
+            gone = [entry for entry in self.ledger[kind] if entry["step"] != step]
+            self.ledger[kind] = [entry for entry in self.ledger[kind] if entry["step"] == step]
+            for entry in gone:
+                (self.folder / entry["name"]).unlink(missing_ok=True)
+        self.ledger["finished"] = True
         self._write()
 
     def resume(self) -> tuple[Path, Position] | None:
@@ -68,16 +110,21 @@ class RunFolder:
             say(f"{self.folder / entry['name']} is damaged or gone; taking an older checkpoint")
         if not entries:
             return None
-        self.ledger["resumed"].append(entries[-1]["step"])
-        self._write()
+        if self.owner:
+            self.ledger["resumed"].append(entries[-1]["step"])
+            self._write()
         return self.folder / entries[-1]["name"], Position(**entries[-1]["position"])
 
     def save(self, trainer: pl.Trainer, kind: Literal["last", "best"], position: Position) -> None:
-        """Save the whole state of the training; older checkpoints go once this one can be read."""
+        """Save the whole state of the training, called by all ranks; older checkpoints go once this one can be read."""
         name = f"{kind}-{trainer.global_step:08}.ckpt"
         path, partial = self.folder / name, self.folder / f".{name}"
-        trainer.save_checkpoint(partial)
-        flush_to_disk(partial)
+        if not self.owner:
+            trainer.save_checkpoint(partial)  # waits for the owner
+            return
+        with _room_for(path):
+            trainer.save_checkpoint(partial)
+            flush_to_disk(partial)
         torch.load(partial, map_location="cpu", weights_only=False, mmap=True)
         size, digest = partial.stat().st_size, sha256_of(partial)
         os.replace(partial, path)
@@ -90,6 +137,7 @@ class RunFolder:
         }
         entries = [old for old in self.ledger[kind] if old["name"] != name] + [entry]
         gone, self.ledger[kind] = entries[:-KEPT], entries[-KEPT:]
+        self.ledger["finished"] = False
         self._write()
         for old in gone:
             (self.folder / old["name"]).unlink(missing_ok=True)
@@ -114,6 +162,32 @@ class RunFolder:
     def _write(self) -> None:
         with write_atomically(self.folder / LEDGER) as partial:
             partial.write_text(json.dumps(self.ledger, indent=1) + "\n")
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    """Tell of a full disk in one sentence, and leave no part of a file there."""
+    partial = path.with_name(f".{path.name}")
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a write that failed
+        found = error if isinstance(error, OSError) else error.__context__
+        size = partial.stat().st_size if partial.exists() else 0
+        partial.unlink(missing_ok=True)
+        if not isinstance(found, OSError) or found.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{path}: the disk or your quota is full ({os.strerror(found.errno)}) after {size / 1e6:.0f} MB of the"
+            " checkpoint; the one before is intact: make room, and run again to go on from there"
+        ) from error
+
+
+class PlainCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint straight to its file: Lightning has it in memory and among temporary files first."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with open(path, "wb") as file:
+            torch.save(checkpoint, file)
 
 
 class Checkpoints(Callback):
@@ -142,9 +216,25 @@ class Checkpoints(Callback):
         self.run, self.history, self.seed, self.position = run, history, seed, position
         self.every_n_steps = every_n_steps
         self.every_s = math.inf if every_minutes is None else 60 * every_minutes
-        self._saved, self._step = time.monotonic(), 0
+        self._saved, self._step, self._new_schedule = time.monotonic(), 0, False
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        # A checkpoint brings the schedule of its time along; that of a longer run takes only the step from it.
+        for state in checkpoint["lr_schedulers"]:
+            if state["max_steps"] != trainer.max_steps:
+                for key in state.keys() - {"last_epoch", "_step_count"}:
+                    del state[key]
+                self._new_schedule = True
 
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if self._new_schedule:
+            for configured in trainer.lr_scheduler_configs:
+                schedule = configured.scheduler
+                schedule._last_lr = schedule.get_lr()
+                for group, lr in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+                    group["lr"] = lr
+        if account := self.run.history:
+            self.history.load_state_dict(account)
         if self.run.checkpoint("best", self.history.best_step) is None:
             self.history.forget_best()
 
@@ -153,7 +243,8 @@ class Checkpoints(Callback):
             self.position.in_epoch = 0
 
     def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed((self.seed * 1_000_003 + self.position.in_all) % 2**63)
+        number = self.position.in_all * trainer.world_size + trainer.global_rank  # of all batches of all ranks
+        torch.manual_seed((self.seed * 1_000_003 + number) % 2**63)
         self._step = trainer.global_step
 
     def on_train_batch_end(
@@ -166,7 +257,8 @@ class Checkpoints(Callback):
             return  # gradients are being accumulated, and no checkpoint holds them
         by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0
         by_time = now - self._saved >= self.every_s
-        if by_steps or by_time or step >= trainer.max_steps or trainer.received_sigterm:
+        due = by_steps or by_time or step >= trainer.max_steps or trainer.received_sigterm
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # clocks and signals differ between ranks
             self.run.save(trainer, "last", self.position)
             self._saved = now
 

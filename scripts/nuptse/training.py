@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-import math
 import os
+import re
 import resource
 import shutil
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lhotse import CutSet
-from lhotse.dataset.iterable_dataset import IterableDatasetWrapper
-from lightning.pytorch.callbacks import Callback
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
+from nuptse.folder_lock import folder_lock
 from nuptse.gpus import gpu
+from nuptse.history import History
 from nuptse.models import restore_model, save_nemo, spec_augment_config
-from nuptse.overrides import SOURCE_TAG
 from nuptse.preflight import check_data
-from nuptse.resuming import Checkpoints, Position, RunFolder, begin_after
+from nuptse.ranks import rank
+from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, versions
-
-# Batches in a row without a finite loss before a run is given up; a single one may be a bad utterance.
-LOST_AFTER = 10
-# Seconds between two lines on the terminal, where others write too; the log gets them all.
-TERMINAL_S = 5
-# What a history takes from one process of a run to the next.
-REMEMBERED = (
-    *("train", "validation", "audio_seconds", "utterances", "best_step", "best_wer"),
-    *("setup_seconds", "training_seconds"),
-)
 
 
 class Interrupted(Exception):
@@ -91,18 +80,27 @@ class Job:
 def finetune(job: Job) -> dict[str, Any]:
     """Train to the last step, publish the best model and the report; return the report.
 
-    Everything that is unfinished lies in ``output_dir/training`` and gets its final name at the end, ``train.json``
-    last. A run that was interrupted goes on from its newest checkpoint there.
+    All that is needed to go on lies in ``output_dir/training``; the results get their names at the end, ``train.json``
+    last. A run that was interrupted goes on from its newest checkpoint, and so does one that shall be longer.
 
     Raises:
-        UserError: the data has no place in this model.
+        UserError: the data has no place in this model, or another process trains here.
         Interrupted: fewer steps were made than asked for.
     """
     started = time.monotonic()
+    with folder_lock(job.output_dir) if rank() == 0 else nullcontext():
+        return _finetune(job, started)
+
+
+def _finetune(job: Job, started: float) -> dict[str, Any]:
     config = resolve_options(job)
-    torch.set_num_threads(job.threads)
-    run = RunFolder(job.output_dir / "training", identity(job))
-    with gpu(config.trainer.accelerator) as accelerator:
+    devices = config.trainer.devices
+    threads = max(1, job.threads // devices)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning's launcher chooses a number of its own
+    torch.set_num_threads(threads)
+    run = RunFolder(job.output_dir / "training", identity(job), config.trainer.max_steps, owner=rank() == 0)
+    with gpu(config.trainer.accelerator, devices) as accelerator, _lost_ranks(job):
+        check_precision(config.trainer.precision, accelerator["accelerator"])
         pl.seed_everything(config.seed, workers=True, verbose=False)
         found = run.resume()
         checkpoint, position = found or (None, Position())
@@ -113,6 +111,8 @@ def finetune(job: Job) -> dict[str, Any]:
             **OmegaConf.to_container(config.trainer) | accelerator,
             callbacks=[history, checkpoints],
             logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
+            # One job is one start of this command, which starts the other ranks, under SLURM too.
+            plugins=[PlainCheckpoints(), LightningEnvironment()],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -123,7 +123,7 @@ def finetune(job: Job) -> dict[str, Any]:
             say(check_data(name, data))
         set_up(model, config)
         history.see_cuts(model)
-        if found:
+        if found and rank() == 0:
             announce(f"{job.experiment}: going on from {checkpoint}")
         model._train_dl = begin_after(model._train_dl, position)
         trainer.fit(model, ckpt_path=checkpoint)
@@ -132,6 +132,8 @@ def finetune(job: Job) -> dict[str, Any]:
             raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
         if not history.validation or history.validation[-1]["step"] < steps:
             trainer.validate(model, verbose=False)  # where the interval does not end with the run
+        if rank() > 0:
+            return {}
         publish(job, config, model, run, history)
     report = {
         "experiment": job.experiment,
@@ -143,7 +145,9 @@ def finetune(job: Job) -> dict[str, Any]:
         "setup_seconds": round(history.setup_seconds, 1),
         "training_seconds": round(history.training_seconds, 1),
         "memory": peak_memory(),
+        "effective_batch": history.effective_batch(devices, config.trainer.accumulate_grad_batches),
         "resumed": run.ledger["resumed"],
+        "lengthened": run.ledger["lengthened"],
         "train": history.train,
         "validation": history.validation,
         "sources": job.plan["sources"],
@@ -158,18 +162,36 @@ def finetune(job: Job) -> dict[str, Any]:
     }
     with write_atomically(job.output_dir / "train.json") as partial:
         partial.write_text(json.dumps(report, indent=1) + "\n")
-    shutil.rmtree(run.folder)
+    run.finish(history.state_dict())
     return report
 
 
 def identity(job: Job) -> dict[str, str]:
-    """Return what makes an interrupted run the same run: only then its checkpoints are of use."""
+    """Return what makes a run the same run: only then its checkpoints are of use."""
     return {
-        "options": json.dumps(job.options),
+        "options": json.dumps(without_length(job.options)),
         "data": fingerprint([*job.train, *job.validation, job.bins]),
         "base model": sha256_of(job.base),
         "versions": json.dumps(versions()),
     }
+
+
+# Options that follow from the number of steps.
+LENGTH = ("trainer.max_steps", "model.optim.sched.max_steps", "model.optim.sched.warmup_steps")
+
+
+def without_length(options: Sequence[str]) -> list[str]:
+    """Return the options that a run keeps when it gets more steps; the learning rate follows those of the new length.
+
+    >>> without_length(["seed=0", "trainer.max_steps=9"])
+    ['seed=0']
+    """
+    dropped = set(LENGTH)
+    if any(
+        "tarred_audio_filepaths" in option for option in options
+    ):  # of a stream no batch depends on where epochs end
+        dropped.add("trainer.limit_train_batches")
+    return [option for option in options if option.split("=", 1)[0] not in dropped]
 
 
 def resolve_options(job: Job) -> DictConfig:
@@ -213,147 +235,35 @@ def set_up(model: ASRModel, config: DictConfig) -> None:
     model.setup_optimization(config.model.optim)
 
 
-@dataclass
-class History(Callback):
-    """Collects what a run did, and prints a line now and then.
+@contextmanager
+def _lost_ranks(job: Job) -> Iterator[None]:
+    """Tell of a process of several that died: to the others it is a closed connection."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("[Cc]onnection (closed|reset|refused)|NCCL|[Rr]emote process exited", str(error)):
+            raise
+        raise Interrupted(
+            f"{job.experiment}: a process of this training has died, of memory perhaps; what it said is in the log with"
+            " `rank` in its name; run the same command again"
+        ) from error
 
-    Attributes:
-        interval: steps between two lines.
-        names: the validation sets, ``<corpus>_<split>``, the first of which chooses the best step.
-        sources: the corpora that are trained on, ``<corpus>/<split>``, in the order of ``train_ds.input_cfg``.
-        experiment: its name, for the lines.
-        started: ``time.monotonic()`` when the run began.
-        train: loss, learning rate and amounts of audio of each batch.
-        validation: val_wer of every set at each validation.
-        audio_seconds: audio seen in training, padding not counted.
-        setup_seconds: until the first batch.
-        training_seconds: from the first batch to the last, validations not counted.
+
+def check_precision(precision: str, accelerator: str) -> None:
+    """Refuse a precision that the GPU would only emulate.
+
+    Raises:
+        UserError: bfloat16 on a GPU older than Ampere.
     """
-
-    interval: int
-    names: list[str]
-    sources: list[str]
-    experiment: str
-    started: float
-    train: list[dict[str, Any]] = field(default_factory=list)
-    validation: list[dict[str, Any]] = field(default_factory=list)
-    audio_seconds: float = 0.0
-    utterances: int = 0
-    best_step: int | None = None
-    best_wer: float = math.inf
-    setup_seconds: float = 0.0
-    training_seconds: float = 0.0
-    _ticking: float | None = None
-    _lr: float = 0.0
-    _by_source: dict[str, int] = field(default_factory=dict)
-    _printed: int = 0
-    _announced: float = -math.inf
-
-    def see_cuts(self, model: ASRModel) -> None:
-        """Have the training data loader say which cuts are in a batch: only they tell the corpus."""
-        loaded = model._train_dl.dataset
-        dataset = loaded.dataset if isinstance(loaded, IterableDatasetWrapper) else loaded
-        dataset.return_cuts = True
-
-        def take_cuts(batch: tuple[Any, ...], dataloader_idx: int) -> tuple[Any, ...]:
-            if not isinstance(batch[-1], CutSet):  # validation
-                return batch
-            *tensors, cuts = batch
-            counts = Counter(cut.custom[SOURCE_TAG] if len(self.sources) > 1 else self.sources[0] for cut in cuts)
-            self._by_source = {name: counts[name] for name in self.sources}
-            return tuple(tensors)
-
-        model.on_before_batch_transfer = take_cuts
-
-    def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._ticking is None:
-            self._ticking = time.monotonic()
-        if not self.train:
-            self.setup_seconds = self._ticking - self.started
-        self._lr = trainer.optimizers[0].param_groups[0]["lr"]  # afterwards it is already that of the next step
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        audio, lengths = batch[0], batch[1]
-        seconds = float(lengths.sum()) / model.cfg.sample_rate
-        self.audio_seconds += seconds
-        self.utterances += len(lengths)
-        step, steps = trainer.global_step, trainer.max_steps
-        row = {
-            "step": step,
-            "loss": round(float(outputs["loss"].detach()) * trainer.accumulate_grad_batches, 6),
-            "lr": self._lr,
-            "audio_seconds": round(seconds, 3),
-            "utterances": len(lengths),
-            "longest_s": round(audio.shape[1] / model.cfg.sample_rate, 3),
-            "padding": round(1 - float(lengths.sum()) / audio.numel(), 6),
-            "by_source": self._by_source,
-        }
-        self.train.append(row)
-        self._stop_if_lost()
-        if step > self._printed and (step % self.interval == 0 or step == steps):
-            self._printed = step
-            took = self._so_far()
-            to_go = took / step * (steps - step)
-            now = time.monotonic()
-            shown = now - self._announced >= TERMINAL_S or step == steps
-            self._announced = now if shown else self._announced
-            (announce if shown else say)(
-                f"{self.experiment}: step {step}/{steps}  loss {row['loss']:.2f}  lr {row['lr']:.2e}"
-                f"  {self.audio_seconds / 3600:.3f} h of audio  {took:.0f} s, {to_go:.0f} s to go"
-            )
-
-    def _pause(self) -> None:
-        self.training_seconds, self._ticking = self._so_far(), None
-
-    def _so_far(self) -> float:
-        return self.training_seconds + (time.monotonic() - self._ticking if self._ticking is not None else 0)
-
-    def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        self._pause()
-
-    def _stop_if_lost(self) -> None:
-        """A loss that stays NaN or infinite does not come back, however many GPU hours follow."""
-        last = [row["loss"] for row in self.train[-LOST_AFTER:]]
-        if len(last) == LOST_AFTER and not any(map(math.isfinite, last)):
-            raise UserError(
-                f"the loss has been {last[-1]} for {LOST_AFTER} batches up to step {self.train[-1]['step']}: lower"
-                " `optim.lr`, set `trainer.gradient_clip_val` (1.0, say), or train with precision 32-true"
-            )
-
-    def on_validation_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        self._pause()
-
-    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        self._ticking = time.monotonic()
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        keys = ["val_wer"] if len(self.names) == 1 else [f"{prefix}val_wer" for prefix in model._validation_names]
-        scores = {name: round(metrics[key], 6) for name, key in zip(self.names, keys, strict=True)}
-        # A run that goes on from a step at which it had validated does so again.
-        self.validation = [row for row in self.validation if row["step"] < trainer.global_step]
-        self.validation.append({"step": trainer.global_step, "val_wer": scores})
-        first = scores[self.names[0]]
-        if first < self.best_wer:
-            self.best_wer, self.best_step = first, trainer.global_step
-        text = ", ".join(f"{name} {wer:.2%}" for name, wer in scores.items())
-        announce(f"{self.experiment}: step {trainer.global_step}/{trainer.max_steps}  val_wer {text}")
-
-    def forget_best(self) -> None:
-        self.best_step, self.best_wer = None, math.inf
-
-    def state_dict(self) -> dict[str, Any]:
-        state = {name: getattr(self, name) for name in REMEMBERED}
-        return copy.deepcopy(state | {"training_seconds": self._so_far()})
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name in REMEMBERED:
-            setattr(self, name, state_dict[name])
-        self._printed = self.train[-1]["step"] if self.train else 0
+    if precision.startswith("bf16") and accelerator == "gpu" and not torch.cuda.is_bf16_supported(False):
+        raise UserError(
+            f"`trainer.precision` is {precision}, which {torch.cuda.get_device_name()} cannot compute: take 16-mixed or"
+            " 32-true"
+        )
 
 
 def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, history: History) -> None:
-    """Give the results of a complete run their final names; until the report is written, the run keeps its own."""
+    """Give the results of a complete run their final names; the run keeps its own, from which more steps can follow."""
     final = job.model.parent
     final.mkdir(exist_ok=True)
     best, last = run.checkpoint("best", history.best_step), run.checkpoint("last", history.train[-1]["step"])
@@ -366,11 +276,19 @@ def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, histo
     save_nemo(model, job.model)
     for path, name in ((best, "best.ckpt"), (last, "last.ckpt")):
         with write_atomically(final / name) as partial:
-            shutil.copy2(path, partial)
+            _link(path, partial)
     shutil.rmtree(job.output_dir / "tensorboard", ignore_errors=True)
-    shutil.copytree(run.folder / "tensorboard", job.output_dir / "tensorboard")
+    shutil.copytree(run.folder / "tensorboard", job.output_dir / "tensorboard", copy_function=_link)
     with write_atomically(job.output_dir / "config.yaml") as partial:
         partial.write_text(OmegaConf.to_yaml(config))
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name, which costs no room; a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def peak_memory() -> dict[str, int | None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nuptse.errors import UserError
-from nuptse.leases import lease
+from nuptse.leases import lease, leases
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 HOLDER = "import sys, time; from pathlib import Path; from nuptse.leases import lease\n"
@@ -74,4 +74,29 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(UserError, match=r"gpu\.0\.lock: this file system has no locks"), lease(slots(tmp_path, 1)):
+        pass
+
+
+def test_several_are_taken_together_or_not_at_all(tmp_path):
+    """Two that want two of three: the second holds none while it waits, so that a third can have the one left over."""
+    got = []
+
+    def take_two():
+        with leases(slots(tmp_path, 3), 2, poll_s=0.01) as taken:
+            got.append(taken)
+
+    with leases(slots(tmp_path, 3), 2) as first:
+        assert first == [0, 1]
+        waiter = threading.Thread(target=take_two)
+        waiter.start()
+        with lease(slots(tmp_path, 3), poll_s=0.001) as third:
+            assert third == 2
+            waiter.join(0.2)
+            assert not got
+    waiter.join(5)
+    assert got == [[0, 1]]
+
+
+def test_more_than_there_are_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has 2, wanted are 3"), leases(slots(tmp_path, 2), 3):
         pass

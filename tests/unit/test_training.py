@@ -1,6 +1,7 @@
 """What a training makes of its options, and how it takes a GPU; whole trainings run in tests/workflow."""
 
 import json
+import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,51 @@ def test_two_trainings_never_share_a_gpu(training, monkeypatch, tmp_path, capsys
         assert where == {"accelerator": "cpu", "devices": 1}
 
 
+def test_a_training_takes_as_many_gpus_as_devices(training, monkeypatch, tmp_path):
+    from nuptse.errors import UserError
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3,GPU-2")
+    monkeypatch.setattr(training.torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(training.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"{index}-a"))
+    with training.gpu("auto") as one, training.gpu("auto", 2) as two:
+        assert (one["devices"], two["devices"]) == ([0], [1, 2])
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1-a,GPU-2-a", "what the other ranks see, in this order"
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        with training.gpu("auto", 2) as rank:
+            assert rank["devices"] == [0, 1], "of those that rank 0 has leased; no lease of its own"
+        monkeypatch.delenv("LOCAL_RANK")
+    refused = pytest.raises(UserError, match="`trainer.devices` is 4, but the GPUs that are visible here are 3")
+    with refused, training.gpu("auto", 4):
+        pass
+
+
+def test_a_precision_that_the_gpu_only_emulates_is_refused(training, monkeypatch):
+    from nuptse.errors import UserError
+
+    monkeypatch.setattr(training.torch.cuda, "is_bf16_supported", lambda emulated: False)
+    monkeypatch.setattr(training.torch.cuda, "get_device_name", lambda: "Tesla T4")
+    with pytest.raises(UserError, match="bf16-mixed, which Tesla T4 cannot compute: take 16-mixed"):
+        training.check_precision("bf16-mixed", "gpu")
+    training.check_precision("bf16-mixed", "cpu")
+    training.check_precision("16-mixed", "gpu")
+
+
+def test_a_longer_run_is_the_same_run_with_more_steps(training, job):
+    def options(layout, **trainer):
+        settings = resolve_experiment(CONFIG, f"finetune_from_{layout}", SCHEMA)
+        settings["trainer"] |= trainer
+        settings["optim"]["sched"]["warmup_steps"] = settings["trainer"]["max_steps"] // 10
+        return training.without_length(finetune_overrides(settings, SHARDS))
+
+    for layout in ("cutset", "nemo_tarred"):
+        endless = {"limit_train_batches": None}
+        assert options(layout, max_steps=100, **endless) == options(layout, max_steps=300, **endless)
+        assert options(layout, max_steps=100) != options(layout, max_steps=100, precision="bf16-mixed")
+    assert options("nemo_tarred", limit_train_batches=50) == options("nemo_tarred", limit_train_batches=60)
+    assert options("cutset", limit_train_batches=50) != options("cutset", limit_train_batches=60), "data that ends"
+
+
 def test_spec_augment_reaches_what_the_model_reads(training, tmp_path):
     """NeMo's own script sets model.spec_augment, which forward() does not look at."""
     from omegaconf import OmegaConf
@@ -135,7 +181,14 @@ class Trainer(SimpleNamespace):
     def __init__(self, **settings):
         optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
         super().__init__(
-            **{"global_step": 0, "max_steps": 4, "accumulate_grad_batches": 1, "optimizers": [optimizer]} | settings
+            **{
+                "global_step": 0,
+                "max_steps": 4,
+                "accumulate_grad_batches": 1,
+                "world_size": 1,
+                "optimizers": [optimizer],
+            }
+            | settings
         )
 
 

@@ -335,7 +335,7 @@ FILE_CHANGES = {
     "a comment in a rule file": ("rules/finetune.smk", append("# why\n"), set()),
     "a comment in the Snakefile": ("Snakefile", append("# why\n"), set()),
     "a docstring of a rule": ("rules/finetune.smk", replace('"""Fine-tune the base', '"""Train the base'), set()),
-    "memory of a rule": ("rules/finetune.smk", replace("mem_mb=16000", "mem_mb=32000"), set()),
+    "memory of a rule": ("rules/finetune.smk", replace("for_each_device(16000)", "for_each_device(32000)"), set()),
     "the command of a rule": (
         "rules/duration_bins.smk",
         replace(" --bins {output.bins:q} >", " --bins  {output.bins:q} >"),

@@ -1,6 +1,11 @@
 """A training that dies and goes on gives the same batches, losses and model as one that was never disturbed."""
 
+import functools
 import json
+import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +14,11 @@ import yaml
 from nuptse.plan import Plan
 
 pytestmark = pytest.mark.slow
+
+
+def kept(folder):
+    """The names of what a run leaves to go on from."""
+    return {path.name for path in folder.glob("training/*")}
 
 
 class Killed(BaseException):
@@ -44,6 +54,12 @@ class Runs:
             "threads": 1,
             "every_n_steps": 1,
         }
+
+    def options(self, max_steps):
+        """The options of a run of another length: as of a configuration that differs in `max_steps` only."""
+        text = "\n".join(self.job["options"])
+        text = re.sub(r"(\w*\.max_steps)=7\b", rf"\1={max_steps}", text)
+        return text.split("\n")
 
     def run(self, name, until=None, **changes):
         """Train to the end, or die after the checkpoint of step `until`; return the report."""
@@ -86,7 +102,96 @@ def test_a_broken_run_equals_an_undisturbed_one(finished, tmp_path, monkeypatch,
     assert broken["validation"] == undisturbed["validation"]
     assert [row["step"] for row in broken["validation"]] == [3, 6, 7]
     assert broken["model_sha256"] == undisturbed["model_sha256"]
-    assert not (tmp_path / "broken/training").exists()
+    assert kept(tmp_path / "broken") == {"ledger.json", "history.json", "tensorboard", "last-00000007.ckpt"} | {
+        f"best-{broken['best']['step']:08}.ckpt"
+    }
+    for name in ("best", "last"):
+        published = tmp_path / f"broken/checkpoints/{name}.ckpt"
+        assert published.stat().st_nlink == 2, "a second name of the same file takes no room"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "until"),
+    [("finetune_from_cutset", None), ("finetune_from_nemo_tarred", None), ("finetune_from_nemo_multidataset", 3)],
+)
+def test_a_run_that_gets_more_steps_goes_on(finished, tmp_path, monkeypatch, capsys, experiment, until):
+    """From the step where it stood, on the batches and by the learning rate that a run of the new length has there."""
+    runs = Runs(finished, experiment, 0, tmp_path, monkeypatch)
+    undisturbed = runs.run("undisturbed")
+    short = runs.run("longer", until=until, options=runs.options(max_steps=4))
+    if short:
+        for published in (tmp_path / "longer/checkpoints").iterdir():
+            published.unlink()  # as Snakemake does before it starts a job anew
+    runs.run("longer", until=6)
+    longer = runs.run("longer")
+    assert "longer/training: to make 7 steps instead of 4" in capsys.readouterr().out
+    made = until or 4
+    assert (longer["lengthened"], longer["resumed"], longer["global_step"]) == ([4], [made, 6], 7)
+    seen = [[{**row, "loss": 0, "lr": 0} for row in report["train"]] for report in (longer, undisturbed)]
+    assert seen[0] == seen[1]
+    rates = [[row["lr"] for row in report["train"]] for report in (longer, undisturbed)]
+    assert rates[0][made:] == rates[1][made:]
+    assert rates[0][:made] != rates[1][:made]
+    assert [row["step"] for row in longer["validation"]] == ([3, 6, 7] if until else [3, 4, 6, 7])
+    if short:
+        assert longer["train"][:4] == short["train"]
+        assert longer["best"]["val_wer"] <= short["best"]["val_wer"]
+
+
+def test_fewer_steps_start_anew_and_say_why(finished, tmp_path, monkeypatch, capsys):
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    runs.run("broken", until=5)
+    report = runs.run("broken", options=runs.options(max_steps=3))
+    assert (report["resumed"], report["global_step"]) == ([], 3)
+    assert "the run there is of 7 steps, more than the 3 that are wanted now; starting anew" in capsys.readouterr().out
+    again = runs.run("broken", options=runs.options(max_steps=3))
+    assert "the run there has made its 3 steps; starting anew" in capsys.readouterr().out
+    assert (again["resumed"], again["model_sha256"]) == ([], report["model_sha256"])
+
+
+def test_two_processes_never_train_in_one_folder(finished, tmp_path, monkeypatch):
+    from nuptse.errors import UserError
+    from nuptse.folder_lock import folder_lock
+
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    impatient = functools.partial(folder_lock, patience_s=0.1)
+    monkeypatch.setattr(runs.training, "folder_lock", impatient)
+    with (
+        folder_lock(tmp_path / "held"),
+        pytest.raises(UserError, match=f"held is in the hands of process {os.getpid()}"),
+    ):
+        runs.run("held")
+    assert not kept(tmp_path / "held")
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or not shutil.which("mount"), reason="a disk of its own that can be filled wants root"
+)
+def test_a_full_disk_leaves_the_checkpoint_before(finished, tmp_path, monkeypatch):
+    from nuptse.errors import UserError
+
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this container may not mount a disk")
+    try:
+        runs.run("disk/x", until=2)
+        ballast = disk / "ballast"
+        free = shutil.disk_usage(disk).free
+        ballast.write_bytes(bytes(free - 1_000_000))
+        with pytest.raises(
+            UserError, match=r"last-00000003.ckpt: the disk or your quota is full .* run again to go on"
+        ):
+            runs.run("disk/x")
+        assert {name for name in kept(disk / "x") if name.endswith("ckpt")} == {
+            f"last-0000000{step}.ckpt" for step in (1, 2)
+        }
+        ballast.unlink()
+        assert runs.run("disk/x")["resumed"] == [2, 2]
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, monkeypatch, capsys):
@@ -108,7 +213,7 @@ def test_another_run_starts_anew_and_says_why(finished, tmp_path, monkeypatch, c
     assert options != runs.job["options"]
     report = runs.run("broken", options=options)
     assert report["resumed"] == []
-    assert "the unfinished run there is of other options; starting anew" in capsys.readouterr().out
+    assert "the run there is of other options; starting anew" in capsys.readouterr().out
 
 
 def test_no_checkpoint_of_another_origin_is_loaded(finished, tmp_path, monkeypatch):

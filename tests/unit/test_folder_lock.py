@@ -1,0 +1,120 @@
+"""A folder has one holder at a time, whose name is known, and who leaves no lock behind when it dies."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nuptse.errors import UserError
+from nuptse.folder_lock import folder_lock
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+HOLDER = "import sys, time; from pathlib import Path; from nuptse.folder_lock import folder_lock\n"
+HOLDER += "with folder_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds the folder."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    environment = os.environ | {"SLURM_JOB_ID": "88"}
+    with subprocess.Popen(command, cwd=SCRIPTS, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_the_second_is_refused_and_told_who_is_there(tmp_path, other):
+    wanted = rf"{tmp_path} is in the hands of process {other.pid} on \S+, SLURM job 88, since .* \(scancel 88\)"
+    with pytest.raises(UserError, match=wanted), folder_lock(tmp_path, patience_s=0.1, poll_s=0.02):
+        pass
+
+
+def test_a_dead_holder_holds_nothing(tmp_path, other, capsys):
+    threading.Timer(0.2, other.send_signal, [signal.SIGKILL]).start()
+    with folder_lock(tmp_path, patience_s=10, poll_s=0.02):
+        holder = json.loads((tmp_path / ".lock").read_text())
+    assert (holder["host"], holder["pid"], holder["beat"]) == (socket.gethostname(), os.getpid(), 0)
+    assert f"waiting for process {other.pid} on" in capsys.readouterr().out
+
+
+def test_a_forked_process_does_not_hold_on(tmp_path):
+    """As one that loads data, and has not noticed yet that the training is dead."""
+    script = "import os, sys, time; from pathlib import Path; from nuptse.folder_lock import folder_lock\n"
+    script += "with folder_lock(Path(sys.argv[1])):\n"
+    script += "    if os.fork() == 0: print('forked', flush=True); time.sleep(30)\n"
+    script += "    else: time.sleep(30)"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.PIPE, text=True, process_group=0) as process:
+        assert process.stdout.readline() == "forked\n"
+        process.kill()
+        process.wait()
+        with folder_lock(tmp_path, patience_s=0.5, poll_s=0.02):
+            pass
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_after_an_end_in_peace_nobody_is_named(tmp_path):
+    with pytest.raises(KeyError), folder_lock(tmp_path):
+        raise KeyError
+    assert (tmp_path / ".lock").read_text() == ""
+    with folder_lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("error", [None, errno.ENOLCK])
+def test_another_host_that_gives_signs_of_life_is_believed(tmp_path, monkeypatch, error):
+    """A mount that keeps locks local, or has none: only the content tells."""
+
+    def flock(descriptor, operation):
+        if error:
+            raise OSError(error, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    beats = iter(range(1000))
+    holder = {"host": "node7", "pid": 12, "job": None, "since": "yesterday"}
+    ended = threading.Event()
+
+    def beat():
+        while not ended.wait(0.01):
+            (tmp_path / ".new").write_text(json.dumps(holder | {"beat": next(beats)}))
+            (tmp_path / ".new").replace(tmp_path / ".lock")
+
+    (tmp_path / ".lock").write_text(json.dumps(holder | {"beat": -1}))
+    thread = threading.Thread(target=beat)
+    thread.start()
+    held = pytest.raises(UserError, match="process 12 on node7, since yesterday.*kill 12 on node7")
+    with held, folder_lock(tmp_path, beat_s=0.05):
+        pass
+    ended.set()
+    thread.join()
+    started = time.monotonic()
+    with folder_lock(tmp_path, beat_s=0.05):
+        assert time.monotonic() - started >= 0.15, "it was given the time of three beats"
+        assert json.loads((tmp_path / ".lock").read_text())["host"] == socket.gethostname()
+
+
+def test_the_holder_gives_signs_of_life(tmp_path):
+    with folder_lock(tmp_path, beat_s=0.02):
+        deadline = time.monotonic() + 10
+        while json.loads((tmp_path / ".lock").read_text() or '{"beat": 0}')["beat"] < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_any_other_error_of_the_disk_is_no_lock(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="broken"), folder_lock(tmp_path):
+        pass

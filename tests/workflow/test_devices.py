@@ -1,0 +1,159 @@
+"""One training on two devices: two processes of the CPU, started by the command itself as they are on two GPUs."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import accumulate, islice
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nuptse.plan import Plan
+
+pytestmark = pytest.mark.slow
+
+
+class Training:
+    """The command that trains one experiment on the data of a finished run."""
+
+    def __init__(self, checkout, experiment, folder, *, devices=2, max_steps=4, **settings):
+        self.checkout, self.folder = checkout, folder / f"{experiment}-{devices}"
+        config = yaml.safe_load((checkout.folder / "config/config.yaml").read_text())
+        own = config["experiments"][experiment]
+        workers = {"num_workers": 1} if own["layout"] == "tarred" else {}
+        own["train_ds"] = {"batch_duration": 30, "quadratic_duration": None, "perturb_speed": False} | workers
+        own["trainer"] = {"max_steps": max_steps, "val_check_interval": max_steps, "log_every_n_steps": 1}
+        own["trainer"] |= {"devices": devices} | settings
+        schema = yaml.safe_load((checkout.folder / "config/schema.yaml").read_text())
+        here = Path.cwd()
+        os.chdir(checkout.folder)
+        plan = Plan(config, schema, checkout.folder)
+        os.chdir(here)
+        self.command = [
+            sys.executable,
+            "scripts/finetune.py",
+            "--experiment",
+            "x",
+            "--base",
+            plan.base_model(experiment),
+        ]
+        self.command += ["--bins", f"results/{experiment}/duration_bins.json", "--every-n-steps", "1", "--threads", "2"]
+        self.command += ["--train", *plan.training_data(experiment), "--validation", *plan.validation_data(experiment)]
+        self.command += ["--doctor", f"results/doctor/{experiment}.json"]
+        self.command += ["--output-dir", str(self.folder), "--log", str(self.log), "--", *plan.overrides(experiment)]
+
+    @property
+    def log(self):
+        return self.folder.with_suffix(".log")
+
+    def start(self):
+        return subprocess.Popen(
+            self.command, cwd=self.checkout.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def run(self):
+        """Train to the end; return the report."""
+        process = self.start()
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output + self.log.read_text()
+        return json.loads((self.folder / "train.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["cutset", "nemo_json", "nemo_tarred", "nemo_multidataset"])
+def test_two_devices_see_batches_of_their_own(finished, tmp_path, name):
+    report = Training(finished, f"finetune_from_{name}", tmp_path).run()
+    rows = report["train"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert report["effective_batch"]["devices"] == 2
+    assert report["effective_batch"]["utterances"] == sum(row["utterances"] for row in rows) / 4
+    assert 30 < report["effective_batch"]["audio_seconds"] <= 60, "two batches of at most 30 s"
+    assert all(sum(row["by_source"].values()) == row["utterances"] for row in rows)
+
+
+class Ids:
+    """A dataset of what would be in a batch."""
+
+    def __getitem__(self, cuts):
+        return [cut.id for cut in cuts]
+
+
+@pytest.mark.parametrize("name", ["cutset", "nemo_json", "nemo_tarred", "nemo_multidataset"])
+def test_no_two_devices_see_the_same_batch(finished, tmp_path, monkeypatch, name):
+    from nuptse.runtime import prepare_runtime
+
+    prepare_runtime()
+    from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
+
+    from nuptse import training
+
+    command = Training(finished, f"finetune_from_{name}", tmp_path).command
+    options = command[command.index("--") + 1 :]
+    monkeypatch.chdir(finished.folder)
+    bins = Path(command[command.index("--bins") + 1])
+    config = training.resolve_options(training.Job("x", tmp_path, bins, [], [], tmp_path, options, 1)).model.train_ds
+    config.sample_rate = 16000
+    ranks = []
+    for rank in (0, 1):
+        loader = get_lhotse_dataloader_from_config(config, global_rank=rank, world_size=2, dataset=Ids())
+        ranks.append([frozenset(batch) for batch in islice(loader, 10)])
+    assert not set(ranks[0]) & set(ranks[1])
+    if name in ("cutset", "nemo_json"):
+        seen = [frozenset.union(*batches[:4]) for batches in ranks]
+        assert not seen[0] & seen[1], "in an epoch no utterance is seen by both"
+
+
+@pytest.mark.parametrize("name", ["cutset", "nemo_json"])
+def test_an_epoch_that_ends_in_between_does_not_hang(finished, tmp_path, name):
+    """180 utterances are a few batches of 200 s: the last are shared out, and a new epoch begins on both devices."""
+    training = Training(finished, f"finetune_from_{name}", tmp_path, max_steps=6, accumulate_grad_batches=2)
+    training.command[training.command.index("model.train_ds.batch_duration=30")] = "model.train_ds.batch_duration=200"
+    report = training.run()
+    assert report["global_step"] == 6
+    seen = list(accumulate(row["utterances"] for row in report["train"]))
+    assert len(seen) == 12
+    assert {180, 360} <= set(seen), "every utterance once in an epoch, on one of the two"
+
+
+def test_the_word_error_rate_is_of_all_utterances(finished, tmp_path):
+    from nuptse.runtime import prepare_runtime
+
+    training = Training(finished, "finetune_from_cutset", tmp_path, max_steps=2)
+    report = training.run()
+    prepare_runtime()
+    from nemo.collections.asr.metrics.wer import word_error_rate
+    from nemo.collections.asr.models import ASRModel
+
+    manifest = finished.folder / "data/manifests/quickstart_nemo_dev.json"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    model = ASRModel.restore_from(str(training.folder / "checkpoints/x.nemo"), map_location="cpu")
+    audio = [str(finished.folder / row["audio_filepath"]) for row in rows]
+    heard = [hypothesis.text for hypothesis in model.transcribe(audio, verbose=False)]
+    assert report["best"]["val_wer"] == pytest.approx(word_error_rate(heard, [row["text"] for row in rows]), abs=0.005)
+
+
+def test_a_rank_that_is_killed_ends_the_job_and_the_next_goes_on(finished, tmp_path):
+    training = Training(finished, "finetune_from_cutset", tmp_path, max_steps=30)
+    process = training.start()
+    deadline = time.monotonic() + 120
+    while not (training.log.exists() and "step 3/30" in training.log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None, training.log.read_text()
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (second,) = [pid for pid in children if b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes()]
+    os.kill(int(second), signal.SIGKILL)
+    killed = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - killed < 60
+    assert not (training.folder / "train.json").exists()
+    report = training.run()
+    assert report["resumed"] and report["resumed"][0] >= 2, "the line of a step comes before its checkpoint"
+    assert [row["step"] for row in report["train"]] == list(range(1, 31))
+    undisturbed = Training(finished, "finetune_from_cutset", tmp_path / "again", max_steps=30).run()
+    assert report["train"] == undisturbed["train"]
+    assert not re.search("Traceback", training.log.read_text())

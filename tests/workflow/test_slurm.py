@@ -1,0 +1,146 @@
+"""The quickstart on a real SLURM of one node: trainings are cut off in every way that a cluster knows, and still finish."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ONE_NODE = [sys.executable, str(ROOT / "tests/slurm/one_node.py")]
+pytestmark = pytest.mark.slow
+
+# What befalls a training once it has made three steps; `{job}` is its SLURM job.
+FAULTS = {
+    # To a minute in all: the profile's signal, which comes before the end, comes within half a minute.
+    "finetune_from_cutset": "scontrol update JobId={job} TimeLimit=1",
+    "finetune_from_nemo_json": "scontrol requeue {job}",
+    "finetune_from_nemo_tarred": "scancel {job}",
+    # Wants all GPUs, in a partition that stops the jobs of the other.
+    "finetune_from_nemo_multidataset": "sbatch --partition=urgent --gpus=2 --output=/dev/null --wrap='sleep 1'",
+}
+STEPS = {name: 200 if name == "finetune_from_cutset" else 40 for name in FAULTS}
+OVERLAY = {
+    "defaults": {"checkpoint": {"every_n_steps": 1}, "trainer": {"log_every_n_steps": 1, "val_check_interval": 40}},
+    "experiments": {name: {"trainer": {"max_steps": steps}} for name, steps in STEPS.items()},
+}
+TARGETS = ["finetune", "results/scores/finetune_from_nemo_json/quickstart_test.json"]
+PROFILE = ["--workflow-profile", "profiles/slurm"]
+# The profile is for clusters: a test on two cores looks more often and computes with less.
+FASTER = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
+FASTER += ["--set-threads", "finetune_model=1", "transcribe=1", "prepare_manifests=1", "check_audio=1"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """The environment of a user of the cluster."""
+    folder = tmp_path_factory.mktemp("slurm") / "one_node"
+    started = subprocess.run([*ONE_NODE, "up", folder], capture_output=True, text=True)
+    if started.returncode:
+        pytest.skip(started.stderr.strip())
+    script = f"{started.stdout}\nenv -0"
+    lines = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("\0")
+    yield dict(line.split("=", 1) for line in lines if line)
+    subprocess.run([*ONE_NODE, "down", folder], check=True)
+    assert not folder.exists()
+    assert not list(Path("/etc").glob("slurm/*.conf"))
+
+
+class Run:
+    """A run of the workflow through the profile, and what one does to its trainings meanwhile."""
+
+    def __init__(self, checkout, slurm):
+        self.checkout = checkout
+        self.environment = slurm | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{slurm['PATH']}"}
+        self.output = checkout.folder / "snakemake.txt"
+        self.overlay = ["--configfile", checkout.overlay(OVERLAY)]
+
+    def command(self, *arguments):
+        words = [sys.executable, "-m", "snakemake", *TARGETS, *PROFILE, *FASTER, *arguments, *self.overlay]
+        return [str(word) for word in words]
+
+    def start(self):
+        with self.output.open("w") as output:
+            return subprocess.Popen(
+                self.command(), cwd=self.checkout.folder, env=self.environment, stdout=output, stderr=output
+            )
+
+    def shell(self, command):
+        return subprocess.run(
+            command, shell=True, env=self.environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    def jobs(self):
+        """SLURM job, by experiment, of the trainings that run."""
+        lines = self.shell("squeue --noheader --states=RUNNING --format='%i %k'").splitlines()
+        jobs = (line.split() for line in lines if "finetune_model" in line)
+        return {comment.rpartition("wildcards_")[2]: job for job, comment in jobs}
+
+    def steps_made(self, experiment):
+        log = self.checkout.folder / f"logs/finetune_model/{experiment}.log"
+        found = re.findall(r": step (\d+)/", log.read_text()) if log.exists() else []
+        return int(found[-1]) if found else 0
+
+    def report(self, experiment):
+        return json.loads((self.checkout.folder / f"results/{experiment}/train.json").read_text())
+
+
+def test_trainings_survive_all_that_a_cluster_does_to_them(checkout, slurm):
+    run = Run(checkout, slurm)
+    process, hit = run.start(), {}
+    deadline = time.monotonic() + 900
+    try:
+        while process.poll() is None:
+            assert time.monotonic() < deadline, run.output.read_text()[-20000:]
+            time.sleep(0.2)
+            for experiment in FAULTS.keys() - hit.keys():
+                step = run.steps_made(experiment)
+                if 3 <= step < STEPS[experiment] and (job := run.jobs().get(experiment)):
+                    run.shell(FAULTS[experiment].format(job=job))
+                    hit[experiment] = (job, step)
+    finally:
+        process.kill()
+    output = run.output.read_text()
+    assert process.returncode == 0, output[-20000:]
+    assert hit.keys() == FAULTS.keys()
+
+    for experiment, steps in STEPS.items():
+        report = run.report(experiment)
+        assert [row["step"] for row in report["train"]] == list(range(1, steps + 1)), (
+            "one history, without gap or repeat"
+        )
+        assert max(report["resumed"]) >= hit[experiment][1], "it went on from where it was hit, not from the start"
+        assert report["validation"][-1]["step"] == steps
+    # Broken at different places in different ways, both layouts saw the batches that an undisturbed run sees.
+    batches = [
+        [(row["utterances"], row["audio_seconds"]) for row in run.report(name)["train"][:40]]
+        for name in ("finetune_from_cutset", "finetune_from_nemo_json")
+    ]
+    assert batches[0] == batches[1]
+
+    # The job whose time ran out was asked to end, saved its state, and was submitted again with more memory.
+    first, step = hit["finetune_from_cutset"]
+    assert max(run.report("finetune_from_cutset")["resumed"]) > step, "it had saved its state when it was asked to end"
+    assert "interrupted: " in output
+    submitted = re.findall(r"SLURM jobid (\d+) \(log: .*/rule_finetune_model/finetune_from_cutset/", output)
+    assert submitted[0] == first and len(submitted) >= 2
+    jobs = [run.shell(f"scontrol show job {job}") for job in submitted]
+    assert "Partition=gpu" in jobs[0] and "gres:gpu:1" in jobs[0] and "TimeLimit=12:00:00" in jobs[1]
+    assert ["MinMemoryNode=16000M" in jobs[0], "MinMemoryNode=32000M" in jobs[1]] == [True, True]
+
+    # What takes a second, or needs the network, did not queue.
+    on_nodes = set(re.findall(r"^rule (\w+):", output, re.MULTILINE))
+    # The Snakemake inside of a job, whose log is shown when it fails, calls the rule of the job local.
+    beside = set(re.findall(r"^localrule (\w+):", output, re.MULTILINE)) - {"finetune_model"}
+    assert {"build_cutset", "tar_shards", "finetune_model", "transcribe"} <= on_nodes
+    assert {"download_archive", "download_model", "plan_shards", "index_shards", "score_wer"} <= beside
+    assert not on_nodes & beside
+
+    again = subprocess.run(
+        run.command("--dry-run"), cwd=checkout.folder, env=run.environment, capture_output=True, text=True
+    )
+    assert "Nothing to be done" in again.stdout + again.stderr
