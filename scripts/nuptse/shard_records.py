@@ -68,12 +68,10 @@ def written_before(output_dir: Path, shard_id: int, origin: str) -> tuple[Shard 
         content = _read(path)
         if content is not None and content.pop("made_from", None) == origin:
             shard, is_aside = cast(Shard, content), path != record
-            if all(_has_size(output_dir / shard[kind], shard[f"{kind}_bytes"], is_aside) for kind in _KINDS):
+            sizes = {shard["tar"]: shard["tar_bytes"], shard["manifest"]: shard["manifest_bytes"]}
+            if all(_has_size(output_dir / name, size, is_aside) for name, size in sizes.items()):
                 return shard, is_aside
     return None, False
-
-
-_KINDS: tuple[Any, ...] = ("tar", "manifest")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import tarfile
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 # What is gathered before it is hashed and written: small enough to be in the processor's cache when it is hashed.
 BLOCK_BYTES = 1 << 20
@@ -23,7 +24,7 @@ class HashedFile:
         self._checksum = hashlib.sha256()
         self.size = 0
 
-    def __enter__(self) -> HashedFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

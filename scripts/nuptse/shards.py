@@ -182,6 +182,12 @@ def _add_member(tar: TarFile, row: dict[str, Any], shard_id: int) -> tuple[dict[
     return {**member, "audio_filepath": name, "sampling_rate": rate, "shard_id": shard_id}, state
 
 
+def _clear(output_dir: Path, shard_ids: Sequence[int]) -> None:
+    for shard_id in shard_ids:
+        for name in (*_names(shard_id), record_name(shard_id)):
+            aside(output_dir / name).unlink(missing_ok=True)
+
+
 def _place(manifest: Path, start: int) -> str:
     return f"{manifest}:{line_number(manifest, start)}"
 
@@ -230,9 +236,7 @@ def write_group(
             with worker_processes(min(workers, len(jobs))) as pool:
                 made = list(pool.map(make_shard, jobs))
     except BaseException:
-        for shard_id in shard_ids:
-            for name in (*_names(shard_id), record_name(shard_id)):
-                aside(output_dir / name).unlink(missing_ok=True)
+        _clear(output_dir, shard_ids)
         raise
     # An old ledger must not vouch for files that are being replaced.
     ledger.unlink(missing_ok=True)

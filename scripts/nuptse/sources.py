@@ -21,12 +21,17 @@ def source_files(script: Path) -> tuple[Path, ...]:
     found, waiting = {script: None}, [script]
     while waiting:
         path = waiting.pop()
-        templates = [folder / TEMPLATES / name for name in _named_templates(path)]
-        for file in [*_imported_modules(path, folder), *templates]:
+        for file in _named_files(path, folder):
             if file.is_file() and file not in found:
                 found[file] = None
                 waiting.append(file)
     return tuple(found)
+
+
+@cache
+def _named_files(path: Path, folder: Path) -> list[Path]:
+    templates = [folder / TEMPLATES / name for name in _named_templates(path)]
+    return [*_imported_modules(path, folder), *templates]
 
 
 def _imported_modules(path: Path, folder: Path) -> list[Path]:

@@ -578,6 +578,7 @@ def test_shards_that_earlier_settings_left_are_removed(tmp_path):
         {f"audio_{i}.tar" for i in (3, 4, 5)}
         | {f"sharded_manifests/manifest_{i}.json" for i in (3, 4, 5)}
         | {f"ledger/{i}.json" for i in range(1, 6)}
+        | {f"ledger/shards/{i}.json" for i in (3, 4, 5)}
         | {"audio_9.tar.part"}
     )
     left = set(contents(out))
@@ -621,11 +622,13 @@ def test_groups_that_do_not_make_up_the_plan_are_refused(written):
 
 def test_metadata_has_the_keys_of_nemos_converter():
     yaml = pytest.importorskip("yaml")
-    metadata = yaml.safe_load(metadata_yaml(10, 4, seed=3))
+    metadata = yaml.safe_load(metadata_yaml([2, 3, 2, 3], seed=3))
     assert metadata["num_samples_per_shard"] == 2
     assert metadata["dataset_config"]["num_shards"] == 4
     assert metadata["dataset_config"]["shuffle_seed"] == 3
     assert "created_datetime" not in metadata
+    assert "# 2 of the shards have one more" in metadata_yaml([2, 3, 2, 3], seed=3)
+    assert "num_samples_per_shard: 2  # on average; 1 to 4" in metadata_yaml([2, 4, 2, 1], seed=3)
 
 
 def test_ledgers_are_read_without_numpy():
