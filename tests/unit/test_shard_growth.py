@@ -49,7 +49,9 @@ def test_a_tenth_more_touches_about_a_tenth_of_the_shards(tmp_path, grown, touch
     assert sum(a != b for a, b in zip(was, now, strict=False)) + grown - 32 == touched
     for i, shard in enumerate(was):
         assert set(shard) <= set(now[i])
-    assert sorted(sum(now, [])) == sorted([*ids, *(f"v{n}" for n in range(50)), *(f"w{n}" for n in range(50))])
+    assert sorted(name for shard in now for name in shard) == sorted(
+        [*ids, *(f"v{n}" for n in range(50)), *(f"w{n}" for n in range(50))]
+    )
     for shard in now:
         assert shard == [name for name in shards_of(plan_shards(new, 1, 0), new)[0] if name in set(shard)], "hash order"
 
@@ -265,9 +267,12 @@ def test_a_tar_is_that_of_tarfile(tmp_path, sizes):
 
 def test_a_file_that_ends_early_is_an_error(tmp_path):
     (tmp_path / "audio").write_bytes(b"123")
-    with (tmp_path / "audio").open("rb") as audio, pytest.raises(OSError, match="unexpected end of data"):
-        with TarFile(tmp_path / "a.tar") as tar:
-            tar.add_file("a", audio.fileno(), 4)
+    with (
+        (tmp_path / "audio").open("rb") as audio,
+        TarFile(tmp_path / "a.tar") as tar,
+        pytest.raises(OSError, match="unexpected end of data"),
+    ):
+        tar.add_file("a", audio.fileno(), 4)
 
 
 def test_lines_of_any_length_are_planned_and_written(tmp_path):
