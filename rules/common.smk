@@ -13,7 +13,8 @@ from nuptse.errors import UserError
 from nuptse.plan import Plan, any_of
 
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
-    schema = yaml.safe_load(stream)
+    # libyaml takes a tenth of the time, and Snakemake starts often.
+    schema = yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 try:
     plan = Plan(config, schema, Path(workflow.basedir), cores=workflow.resource_settings.cores)

