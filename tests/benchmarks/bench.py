@@ -206,7 +206,11 @@ def export(scratch: Path, rounds: int) -> list[Row]:
     cuts = corpora.write_cuts(scratch / "cuts.jsonl.gz", count)
     ours = python("export_nemo_manifest.py", "--cuts", cuts, "--manifest", scratch / "nemo.json")
     lhotse = f"from lhotse import CutSet\nfor cut in CutSet.from_file('{cuts}'): cut.duration"
-    works = {"ours": Work([ours]), "theirs": Work([[PYTHON, "-c", lhotse]]), "zcat": Work([["gzip", "-dc", cuts]])}
+    works = {
+        "ours": Work([ours]),
+        "theirs": Work([[PYTHON, "-c", lhotse]]),
+        "zcat": Work([["gzip", "-dc", cuts]], quiet=True),
+    }
     costs = by_turns(works, rounds)
     rate = f"{count / costs['ours'].cpu_s:,.0f} lines/s"
     limit = count / 100_000
@@ -239,7 +243,7 @@ from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 estimate_duration_buckets(CutSet.from_file('{cuts}'), 30)"""
     works = {
         "ours": Work([counting, weighing]),
-        "zcat": Work([["gzip", "-dc", cuts]]),
+        "zcat": Work([["gzip", "-dc", cuts]], quiet=True),
         "again": Work([weighing]),
         "start": Work([[PYTHON, "-c", "import numpy, msgspec, argparse, json"]]),
     }

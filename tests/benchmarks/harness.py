@@ -13,13 +13,14 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+COST = Path(__file__).parent / "cost.py"
 RESULTS = ROOT / "benchmarks" / "results"
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -35,11 +36,12 @@ class Cost:
 
 @dataclass
 class Work:
-    """Commands that are timed as one, and what has to be done before, which is not timed."""
+    """Commands that are timed as one, what has to be done before (not timed), where, and whether output is thrown away."""
 
     commands: Sequence[Sequence[str | Path]]
     prepare: Callable[[], object] = field(default=lambda: None)
     folder: Path | None = None
+    quiet: bool = False
 
 
 @dataclass
@@ -74,23 +76,18 @@ def run(work: Work) -> Cost:
     work.prepare()
     wall = cpu = memory = 0.0
     for command in work.commands:
-        begin = time.perf_counter()
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=work.folder or ROOT,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert process.stdout
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall += time.perf_counter() - begin
-        cpu += usage.ru_utime + usage.ru_stime
-        memory = max(memory, usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10))
-        if process.returncode:
-            sys.exit(f"{command} failed:\n{output.decode(errors='replace')[-4000:]}")
+        with tempfile.NamedTemporaryFile() as file:
+            run = subprocess.run(
+                [sys.executable, "-I", COST, file.name, *map(str, command)],
+                cwd=work.folder or ROOT,
+                env=ENVIRONMENT,
+                stdout=subprocess.DEVNULL if work.quiet else subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            if run.returncode:
+                sys.exit(f"{command} failed:\n{(run.stdout or b'').decode(errors='replace')[-4000:]}")
+            _, wall_s, cpu_s, memory_mb = json.loads(file.read())
+        wall, cpu, memory = wall + wall_s, cpu + cpu_s, max(memory, memory_mb)
     return Cost(wall, cpu, memory)
 
 

@@ -44,16 +44,8 @@ STEPS = (
 )
 # Rules call plain `python`: one that tells what each command cost, its children included.
 WRAPPER = """\
-#!{python}
-import json, os, sys, time
-begin = time.perf_counter()
-child = os.spawnv(os.P_NOWAIT, {python!r}, [{python!r}, *sys.argv[1:]])
-_, status, usage = os.wait4(child, 0)
-name = os.path.basename(sys.argv[1]).removesuffix(".py")
-cost = [name, time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]
-with open({log!r}, "a") as log:
-    log.write(json.dumps(cost) + "\\n")
-sys.exit(os.waitstatus_to_exitcode(status))
+#!/bin/sh
+exec {python} -I {cost} {log} {python} "$@"
 """
 
 
@@ -138,7 +130,7 @@ def make_wrapper(folder: Path) -> Path:
     """Put the wrapper first on the path; return the file that it appends to."""
     log, wrapper = folder / "costs.jsonl", folder / "bin/python"
     wrapper.parent.mkdir()
-    wrapper.write_text(WRAPPER.format(python=sys.executable, log=str(log)))
+    wrapper.write_text(WRAPPER.format(python=sys.executable, cost=harness.COST, log=log))
     wrapper.chmod(0o755)
     ENVIRONMENT["PATH"] = f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"
     return log
@@ -155,7 +147,7 @@ def costs_of(log: Path) -> dict[str, dict[str, float]]:
     """Add up what the jobs of each rule cost."""
     steps: dict[str, dict[str, float]] = {}
     for name, wall, cpu, memory in map(json.loads, log.read_text().splitlines()):
-        step = steps.setdefault(name, {"wall_s": 0, "cpu_s": 0, "memory_mb": 0, "jobs": 0})
+        step = steps.setdefault(name.removesuffix(".py"), {"wall_s": 0, "cpu_s": 0, "memory_mb": 0, "jobs": 0})
         step["wall_s"] += wall
         step["cpu_s"] += cpu
         step["memory_mb"] = max(step["memory_mb"], memory)
