@@ -4,13 +4,14 @@ PYTHON ?= python3
 UV ?= uv
 CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 ARGS ?=
+UTTERANCES ?= 10000 100000
 
 # Rules call plain `python`, so every recipe below runs with .venv/bin first on the PATH.
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 PIP_INSTALL := .venv/bin/python -m pip install --disable-pip-version-check -q -c envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint format clean lock FORCE
+.PHONY: help run test bench simulate lint format clean lock FORCE
 
 help: ## List the targets
 	@echo 'Usage: make TARGET [CORES=N] [ARGS="..."] [PYTHON=python3.12]'
@@ -25,8 +26,11 @@ run: .venv/.installed-run ## Run the workflow on this computer
 test: .venv/.installed-dev ## Run the tests, except those that need a GPU or the network
 	$(IN_VENV) python -m pytest -m 'not gpu and not network' $(ARGS)
 
-bench: .venv/.installed-run ## Time the check of audio beside a plain decode; ARGS=path/to/audio
-	$(IN_VENV) python tests/benchmarks/bench_check_audio.py $(ARGS)
+bench: .venv/.installed-run ## Time the data steps beside references; ARGS="shards bins" takes these rows
+	$(IN_VENV) python tests/benchmarks/bench.py $(ARGS)
+
+simulate: .venv/.installed-run ## Run the data steps on a made-up corpus; UTTERANCES=1000000
+	$(IN_VENV) python tests/benchmarks/simulate.py $(UTTERANCES)
 
 lint: .venv/.installed-dev ## Check format, style, types and the workflow, without running it
 	$(IN_VENV) ruff format --check .
@@ -41,7 +45,7 @@ format: .venv/.installed-dev ## Format the code and fix what can be fixed withou
 	$(IN_VENV) snakefmt Snakefile rules
 
 clean: ## Remove results, transcripts, logs, benchmarks and caches; data/ and .venv/ stay
-	rm -rf results transcripts logs benchmarks/*/ .snakemake/log .snakemake/tmp.*
+	rm -rf results transcripts logs $(filter-out benchmarks/results/,$(wildcard benchmarks/*/)) .snakemake/log .snakemake/tmp.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 lock: ## Resolve envs/constraints.txt anew (needs uv); ARGS=--upgrade takes newer releases

@@ -14,7 +14,8 @@ from nuptse.errors import UserError
 from nuptse.plan import Plan, any_of
 
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
-    schema = yaml.safe_load(stream)
+    # libyaml takes a tenth of the time, and Snakemake starts often.
+    schema = yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 # A job on a cluster parses this again. It must plan the threads that it was given, not those that its node would allow.
 allotted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) if workflow.remote_exec else None

@@ -1,5 +1,5 @@
 # Needs: data/manifests/{corpus}_cuts_{split}.jsonl.gz.
-# Gives: results/{experiment}/duration_bins.json.
+# Gives: data/manifests/{corpus}_durations_{split}.npz, results/{experiment}/duration_bins.json.
 
 
 rule bins:
@@ -8,11 +8,31 @@ rule bins:
         expand("results/{experiment}/duration_bins.json", experiment=plan.experiments),
 
 
+rule count_durations:
+    """Count how many cuts of a split last how long, once for all experiments and weights."""
+    input:
+        code=code("count_durations.py"),
+        cuts="data/manifests/{corpus}_cuts_{split}.jsonl.gz",
+    output:
+        durations="data/manifests/{corpus}_durations_{split}.npz",
+    log:
+        "logs/count_durations/{corpus}_{split}.log",
+    benchmark:
+        "benchmarks/count_durations/{corpus}_{split}.tsv"
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=500,
+        runtime=60,
+    shell:
+        "python {input.code[0]:q} --cuts {input.cuts:q} --durations {output.durations:q} > {log:q} 2>&1"
+
+
 rule estimate_duration_bins:
     """Find bucket edges that give every bucket the same amount of the blend's audio."""
     input:
         code=code("estimate_duration_bins.py"),
-        cuts=ask(plan.training_cuts),
+        durations=ask(plan.training_durations),
     output:
         bins="results/{experiment}/duration_bins.json",
     log:
@@ -22,9 +42,9 @@ rule estimate_duration_bins:
     conda:
         "../envs/data.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=500,
         runtime=60,
     params:
         blend=ask(plan.bin_arguments),
     shell:
-        "python {input.code[0]:q} --cuts {input.cuts:q} {params.blend:q} --bins {output.bins:q} > {log:q} 2>&1"
+        "python {input.code[0]:q} --durations {input.durations:q} {params.blend:q} --bins {output.bins:q} > {log:q} 2>&1"

@@ -10,12 +10,13 @@ rule shards:
 
 
 rule plan_shards:
-    """Assign every utterance of a manifest to a shard, by a keyed hash of its id."""
+    """Assign every utterance of a manifest to a shard, by a keyed hash of its id; in a corpus that grew, the new ones."""
     input:
         code=code("plan_shards.py"),
         manifest="data/manifests/{corpus}_nemo_{split}.json",
     output:
-        plan="data/shards/{corpus}_{split}/plan.npz",
+        # The last plan stays until the new one is written: a corpus that grew keeps its shards.
+        plan=update("data/shards/{corpus}_{split}/plan.npz"),
     log:
         "logs/plan_shards/{corpus}_{split}.log",
     benchmark:
@@ -33,7 +34,7 @@ rule plan_shards:
 
 
 rule tar_shards:
-    """Write one group of tar shards and their manifests."""
+    """Write one group of tar shards and their manifests, except those that are there unchanged."""
     input:
         code=code("tar_shards.py"),
         manifest="data/manifests/{corpus}_nemo_{split}.json",

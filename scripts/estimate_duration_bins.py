@@ -7,13 +7,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nuptse.duration_bins import Source, describe, plan_bins, read_durations
+from nuptse.duration_bins import Source, describe, plan_bins
+from nuptse.durations import load_durations
 from nuptse.errors import run_command, write_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cuts", type=Path, nargs="+", required=True, help="cuts of each corpus, JSONL(.gz)")
+    parser.add_argument(
+        "--durations", type=Path, nargs="+", required=True, help="output of count_durations.py for each corpus"
+    )
     parser.add_argument("--names", nargs="+", required=True, help="corpus/split of each")
     parser.add_argument("--weights", type=json.loads, required=True, help="JSON list: a weight or null for each")
     parser.add_argument("--num-buckets", type=int, required=True)
@@ -23,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--bins", type=Path, required=True, help="output, JSON")
     args = parser.parse_args(argv)
     sources = [
-        Source(name, read_durations(cuts), weight)
-        for name, cuts, weight in zip(args.names, args.cuts, args.weights, strict=True)
+        Source(name, load_durations(durations), weight)
+        for name, durations, weight in zip(args.names, args.durations, args.weights, strict=True)
     ]
     plan = plan_bins(
         sources,

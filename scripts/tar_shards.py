@@ -8,8 +8,10 @@ from pathlib import Path
 
 from nuptse.errors import UserError, run_command
 from nuptse.shard_ledger import group_shards
-from nuptse.shard_plan import load_plan, require_unchanged
+from nuptse.shard_plan import load_plan
+from nuptse.shard_records import code_state
 from nuptse.shards import write_group
+from nuptse.sources import source_files
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,17 +26,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repair", default="[]", help="JSON list of repairs so far, kept in the ledger")
     args = parser.parse_args(argv)
     plan = load_plan(args.plan)
-    require_unchanged(args.manifest, plan)
     shard_ids = group_shards(args.group, args.shards_per_job, plan.num_shards)
-    shards = write_group(
-        args.manifest, plan, shard_ids, args.output_dir, args.ledger, parse_repairs(args.repair), args.workers
+    shards, kept = write_group(
+        args.manifest,
+        plan,
+        shard_ids,
+        args.output_dir,
+        args.ledger,
+        parse_repairs(args.repair),
+        args.workers,
+        code_state(source_files(Path(__file__))),
     )
     planned = sum(len(plan.lines(shard_id)) for shard_id in shard_ids)
     written = sum(shard["utterances"] for shard in shards)
     hours = math.fsum(shard["duration_s"] for shard in shards) / 3600
     print(
         f"{args.output_dir}: shards {shard_ids[0]} to {shard_ids[-1]}: {planned} utterances in, "
-        f"{written} utterances and {hours:.2f} hours out, dropped {planned - written}"
+        f"{written} utterances and {hours:.2f} hours out, dropped {planned - written}; "
+        f"{len(shards) - kept} shards written, {kept} were there"
     )
 
 

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from nuptse.durations import Durations
 from nuptse.errors import UserError
-from nuptse.jsonl import read_rows
 
 # Lhotse's 3-way speed perturbation as NeMo applies it: each copy is drawn as often as the others.
 SPEEDS = (1.0, 0.9, 1.1)
-
-
-class _Cut(msgspec.Struct):
-    duration: float
 
 
 @dataclass(frozen=True)
@@ -27,22 +21,17 @@ class Source:
 
     Attributes:
         name: ``corpus/split``.
-        durations: its N cuts, s.
+        durations: of its N cuts.
         weight: chance that the next utterance comes from it, relative to the others; None: N.
     """
 
     name: str
-    durations: np.ndarray
+    durations: Durations
     weight: float | None = None
 
     @property
     def share(self) -> float:
-        return float(len(self.durations)) if self.weight is None else self.weight
-
-
-def read_durations(cuts: Path) -> np.ndarray:
-    """Return the durations (s) of the N cuts in a manifest, shape (N,), float64."""
-    return np.fromiter((cut.duration for cut in read_rows(cuts, _Cut)), dtype=np.float64)
+        return float(self.durations.utterances) if self.weight is None else self.weight
 
 
 def plan_bins(
@@ -78,9 +67,9 @@ def plan_bins(
     durations, chances, accounts = [], [], []
     for source in sources:
         kept, account = _filtered(source, min_duration, max_duration, perturb_speed)
-        durations.append(kept)
-        drawn = len(source.durations) * (len(SPEEDS) if perturb_speed else 1)
-        chances.append(np.full(len(kept), source.share / total / drawn))
+        durations.append(kept.values)
+        drawn = source.durations.utterances * (len(SPEEDS) if perturb_speed else 1)
+        chances.append(source.share / total / drawn * kept.counts)
         accounts.append(account | {"weight": source.share / total})
     values, mass = _histogram(np.concatenate(durations), np.concatenate(chances))
     starts = bucket_starts(values, mass, num_buckets)
@@ -101,25 +90,25 @@ def plan_bins(
 
 def _filtered(
     source: Source, shortest: float | None, longest: float | None, perturb_speed: bool
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Durations, dict[str, Any]]:
     given = source.durations
-    copies = np.concatenate([given / speed for speed in SPEEDS]) if perturb_speed else given
-    short = copies < (shortest if shortest is not None else 0.0)
-    long = copies > (longest if longest is not None else np.inf)
-    kept = copies[~short & ~long]
-    if not len(kept):
+    copies = given.at_speeds(SPEEDS) if perturb_speed else given
+    short = copies.values < (shortest if shortest is not None else 0.0)
+    long = copies.values > (longest if longest is not None else np.inf)
+    kept = copies.where(~short & ~long)
+    if not kept.utterances:
         raise UserError(
-            f"{source.name}: min_duration and max_duration leave none of its {len(given)} utterances, which last"
-            f" {given.min():.2f} to {given.max():.2f} s: change train_ds.min_duration or train_ds.max_duration"
+            f"{source.name}: min_duration and max_duration leave none of its {given.utterances} utterances, which last"
+            f" {given.values[0]:.2f} to {given.values[-1]:.2f} s: change train_ds.min_duration or train_ds.max_duration"
         )
     copies_of_each = len(SPEEDS) if perturb_speed else 1
     account = {
         "name": source.name,
-        "utterances": len(given),
-        "seconds": round(float(given.sum()), 6),
-        "kept": {"utterances": len(kept) / copies_of_each, "seconds": round(float(kept.sum()) / copies_of_each, 6)},
-        "too_short": int(short.sum()) / copies_of_each,
-        "too_long": int(long.sum()) / copies_of_each,
+        "utterances": given.utterances,
+        "seconds": round(given.seconds, 6),
+        "kept": {"utterances": kept.utterances / copies_of_each, "seconds": round(kept.seconds / copies_of_each, 6)},
+        "too_short": copies.where(short).utterances / copies_of_each,
+        "too_long": copies.where(long).utterances / copies_of_each,
     }
     return kept, account
 

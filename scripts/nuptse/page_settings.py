@@ -40,7 +40,8 @@ def steps(experiments: Mapping[str, Config], corpora: Mapping[str, Config], mode
         *(("plan_shards", "tar_shards", "index_shards") if "tarred" in layouts else ()),
         *(("index_nemo_shards",) if any("nemo_shards" in c for c in corpora.values()) else ()),
         *(rule for source, rule in MODEL_RULES.items() if source in sources),
-        *("estimate_duration_bins", "examine_experiment", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
+        *("count_durations", "estimate_duration_bins", "examine_experiment", "finetune_model"),
+        *("transcribe", "score_wer", "summarize_wer"),
     ]
 
 

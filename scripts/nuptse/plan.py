@@ -363,6 +363,11 @@ class Plan:
     def training_cuts(self, experiment: str) -> list[str]:
         return data_files("cutset", self.experiments[experiment]["train"])
 
+    def training_durations(self, experiment: str) -> list[str]:
+        return [
+            "data/manifests/{corpus}_durations_{split}.npz".format(**e) for e in self.experiments[experiment]["train"]
+        ]
+
     def training_data(self, experiment: str) -> list[str]:
         settings = self.experiments[experiment]
         return data_files(settings["layout"], settings["train"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from nuptse.errors import UserError, write_atomically
 from nuptse.shard_ledger import Shard, check_shards, read_ledger, write_ledger
 from nuptse.shard_plan import ShardPlan
+from nuptse.shard_records import record_name
 
 
 def index_shards(plan: ShardPlan, group_ledgers: Sequence[Path], output_dir: Path, ledger: Path) -> list[str]:
@@ -38,7 +39,7 @@ def index_shards(plan: ShardPlan, group_ledgers: Sequence[Path], output_dir: Pat
             with (output_dir / shard["manifest"]).open("rb") as part:
                 shutil.copyfileobj(part, rows)
     with write_atomically(output_dir / "metadata.yaml") as temporary:
-        temporary.write_text(metadata_yaml(plan.utterances, plan.num_shards, plan.seed), "utf-8")
+        temporary.write_text(metadata_yaml([shard["utterances"] for shard in shards], plan.seed), "utf-8")
     content = {
         "num_shards": len(shards),
         "utterances": sum(shard["utterances"] for shard in shards),
@@ -91,8 +92,10 @@ def _remove_stale(shards: Sequence[Shard], group_ledgers: Sequence[Path], output
     """Remove shards and group ledgers that earlier runs left: a wildcard would pick them up."""
     output_dir = output_dir.resolve()
     ours = {output_dir / name for shard in shards for name in (shard["tar"], shard["manifest"])}
+    ours |= {output_dir / record_name(shard["shard_id"]) for shard in shards}
     ours |= {group_ledger.resolve() for group_ledger in group_ledgers}
     candidates = [*output_dir.glob("audio_*"), *output_dir.glob("sharded_manifests/manifest_*")]
+    candidates += output_dir.glob("ledger/shards/*")
     for folder in {group_ledger.resolve().parent for group_ledger in group_ledgers}:
         if output_dir in folder.parents:  # Elsewhere, we do not know what other files are for.
             candidates += folder.glob("*.json")
@@ -102,20 +105,27 @@ def _remove_stale(shards: Sequence[Shard], group_ledgers: Sequence[Path], output
     return [str(path.relative_to(output_dir)) for path in stale]
 
 
-_STALE = re.compile(r"(audio_\d+\.tar|manifest_\d+\.json)(\.part)?|\d+\.json")
+_STALE = re.compile(r"(audio_\d+\.tar|(manifest_)?\d+\.json)(\.part)?")
 
 
-def metadata_yaml(utterances: int, num_shards: int, seed: int) -> str:
+def metadata_yaml(sizes: Sequence[int], seed: int) -> str:
     """Return ``metadata.yaml`` with the keys of NeMo's converter, less the date of creation.
+
+    Args:
+        sizes: utterances of each shard.
+        seed: of the plan.
 
     Source: ``ASRTarredDatasetMetadata`` in ``convert_to_tarred_audio_dataset.py`` of NeMo.
     """
+    each, more = divmod(sum(sizes), len(sizes))
+    even = sorted(sizes) == [each] * (len(sizes) - more) + [each + 1] * more
+    how = f"{more} of the shards have one more" if even else f"on average; {min(sizes)} to {max(sizes)}"
     return f"""\
 version: 0
-num_samples_per_shard: {utterances // num_shards}  # {utterances % num_shards} of the shards have one more
+num_samples_per_shard: {each}  # {how}
 is_concatenated_manifest: false
 dataset_config:
-  num_shards: {num_shards}
+  num_shards: {len(sizes)}
   shuffle: true
   max_duration: null
   min_duration: null

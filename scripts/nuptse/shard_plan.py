@@ -1,7 +1,8 @@
 """Which utterance goes into which shard: decided once, before any audio is read.
 
 The order is a keyed hash of the utterance id, so a plan depends on the ids, the seed and the number
-of shards only: not on the order of the manifest, the machine or a random number generator.
+of shards only: not on the order of the manifest, the machine or a random number generator. A corpus
+that grew is the exception: what was planned before stays in its shard, see ``shard_growth``.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import zipfile
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,7 @@ import msgspec
 import numpy as np
 
 from nuptse.errors import UserError, write_atomically
+from nuptse.shard_growth import extended_shards
 
 
 class _Row(msgspec.Struct):
@@ -29,23 +32,34 @@ class _Row(msgspec.Struct):
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """The utterances of a manifest in shard order.
+    """The utterances of a manifest in shard order: shard by shard, and by hash within a shard.
 
     Attributes:
         offsets: for each rank, the byte at which its line starts in the manifest; int64, (N,).
-        num_shards: S, with 1 <= S <= N.
+        keys: for each rank, the first half of the hash of its id; uint64, (N,).
+        starts: the rank at which each shard starts, and N; int64, (S + 1,), with 1 <= S <= N.
+        rows: for each shard, the checksum of its lines; uint8, (S, 16), see ``RowsHash``.
         seed: key of the hash that gave the order.
         duration_s: sum of all durations, in seconds.
         manifest_bytes: size of the manifest that was planned.
         manifest_sha256: its checksum, hexadecimal.
+        kept: how many utterances stand where an earlier plan had put them.
     """
 
     offsets: np.ndarray
-    num_shards: int
+    keys: np.ndarray
+    starts: np.ndarray
+    rows: np.ndarray
     seed: int
     duration_s: float
     manifest_bytes: int
     manifest_sha256: str
+    kept: int = 0
+
+    @property
+    def num_shards(self) -> int:
+        """S, the number of shards, each of which has an utterance."""
+        return len(self.starts) - 1
 
     @property
     def utterances(self) -> int:
@@ -56,13 +70,35 @@ class ShardPlan:
         """Return where the lines of one shard start in the manifest, in bytes, in shard order."""
         if not 0 <= shard_id < self.num_shards:
             raise ValueError(f"shard {shard_id} is not one of 0..{self.num_shards - 1}")
-        ranks = shard_ranks(self.utterances, self.num_shards, shard_id)
-        starts: list[int] = self.offsets[ranks.start : ranks.stop].tolist()
-        return starts
+        offsets: list[int] = self.offsets[self.starts[shard_id] : self.starts[shard_id + 1]].tolist()
+        return offsets
 
     def identity(self) -> dict[str, int | str]:
         """Return what tells the ledgers of this plan from those of another."""
-        return {"num_shards": self.num_shards, "seed": self.seed, "source_sha256": self.manifest_sha256}
+        return {
+            "num_shards": self.num_shards,
+            "seed": self.seed,
+            "source_sha256": self.manifest_sha256,
+            "rows_sha256": hashlib.sha256(self.rows.tobytes()).hexdigest(),
+        }
+
+
+class RowsHash:
+    """The checksum of the lines of a shard, in shard order: that of the checksums of the lines, 16 bytes each."""
+
+    def __init__(self) -> None:
+        self._checksum = hashlib.blake2b(digest_size=16)
+
+    @staticmethod
+    def of_line(line: bytes) -> bytes:
+        return hashlib.blake2b(line, digest_size=16).digest()
+
+    def update(self, of_lines: bytes) -> None:
+        """Append a checksum of a line, or several."""
+        self._checksum.update(of_lines)
+
+    def digest(self) -> bytes:
+        return self._checksum.digest()
 
 
 def shard_ranks(utterances: int, num_shards: int, shard_id: int) -> range:
@@ -75,15 +111,16 @@ def shard_ranks(utterances: int, num_shards: int, shard_id: int) -> range:
     return range(first, (shard_id + 1) * utterances // num_shards)
 
 
-def plan_shards(manifest: Path, num_shards: int, seed: int) -> ShardPlan:
+def plan_shards(manifest: Path, num_shards: int, seed: int, before: ShardPlan | None = None) -> ShardPlan:
     """Spread the utterances of a NeMo manifest over ``num_shards`` shards.
 
-    The manifest is read once, line by line; about 50 bytes of memory are used per utterance.
+    The manifest is read once, line by line; about 150 bytes of memory are used per utterance.
 
     Args:
         manifest: NeMo manifest, uncompressed JSONL, one utterance a line with a unique ``id``.
         num_shards: S; at least 1 and at most the number of utterances.
         seed: any integer; another seed gives another order.
+        before: an earlier plan of this corpus, whose shards are kept as far as ``extended_shards`` can.
 
     Raises:
         UserError: the manifest cannot be read, a line is malformed, an id occurs twice, or there
@@ -93,7 +130,7 @@ def plan_shards(manifest: Path, num_shards: int, seed: int) -> ShardPlan:
         raise UserError(f"num_shards is {num_shards}; set num_shards to 1 or more")
     checksum = hashlib.sha256()
     key = hashlib.blake2b(key=str(seed).encode(), digest_size=16)
-    hashes, offsets = bytearray(), array("q")
+    hashes, of_lines, offsets = bytearray(), bytearray(), array("q")
     duration_s, end = 0.0, 0
     for number, line in enumerate(_lines(manifest), start=1):
         checksum.update(line)
@@ -104,18 +141,45 @@ def plan_shards(manifest: Path, num_shards: int, seed: int) -> ShardPlan:
         hashed = key.copy()
         hashed.update(row.id.encode())
         hashes += hashed.digest()
+        of_lines += RowsHash.of_line(line)
         offsets.append(start)
         duration_s += row.duration
     if len(offsets) < num_shards:
         raise UserError(_too_few(manifest, len(offsets), num_shards))
+    order, keys = _hash_order(hashes, offsets, manifest)
+    shards, kept = None, 0
+    if before is not None and before.seed == seed:
+        shards, kept = extended_shards(keys, before.keys, before.starts, num_shards)
+    if shards is None:
+        starts = np.array(
+            [shard_ranks(len(order), num_shards, shard).start for shard in range(num_shards)] + [len(order)]
+        )
+        kept = 0
+    else:
+        in_shards = np.argsort(shards, kind="stable")
+        order, keys = order[in_shards], keys[in_shards]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(shards, minlength=num_shards))])
     return ShardPlan(
-        offsets=_in_hash_order(hashes, offsets, manifest),
-        num_shards=num_shards,
+        offsets=np.frombuffer(offsets, dtype=np.int64)[order],
+        keys=keys,
+        starts=starts,
+        rows=_hash_rows(np.frombuffer(of_lines, dtype="V16")[order], starts),
         seed=seed,
         duration_s=duration_s,
         manifest_bytes=end,
         manifest_sha256=checksum.hexdigest(),
+        kept=kept,
     )
+
+
+def _hash_rows(of_lines: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the checksum of each shard, (S, 16), from those of all lines in shard order."""
+    rows = bytearray()
+    for start, end in pairwise(starts.tolist()):
+        checksum = RowsHash()
+        checksum.update(of_lines[start:end].tobytes())
+        rows += checksum.digest()
+    return np.frombuffer(rows, dtype=np.uint8).reshape(-1, 16)
 
 
 def _lines(manifest: Path) -> Iterator[bytes]:
@@ -145,22 +209,22 @@ def _too_few(manifest: Path, utterances: int, num_shards: int) -> str:
     )
 
 
-def _in_hash_order(hashes: bytearray, offsets: "array[int]", manifest: Path) -> np.ndarray:
-    """Sort ``offsets`` by their 16-byte hashes; equal hashes mean equal ids."""
+def _hash_order(hashes: bytearray, offsets: "array[int]", manifest: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of the 16-byte hashes, and their first halves in that order; equal hashes mean equal ids."""
     # Big-endian halves: comparing them as numbers is comparing the hashes as bytes.
-    halves = np.frombuffer(hashes, dtype=">u8").reshape(-1, 2)
+    halves = np.frombuffer(hashes, dtype=">u8").reshape(-1, 2).astype(np.uint64)
     order = np.lexsort((halves[:, 1], halves[:, 0]))
-    same = (halves[order[1:]] == halves[order[:-1]]).all(axis=1)
-    in_order = np.frombuffer(offsets, dtype=np.int64)[order]
+    halves = halves[order]
+    same = (halves[1:] == halves[:-1]).all(axis=1)
     if same.any():
         twice = int(same.argmax())
-        first, second = sorted(int(offset) for offset in in_order[twice : twice + 2])
+        first, second = sorted(offsets[rank] for rank in order[twice : twice + 2])
         utterance = _decode(line_at(manifest, second), manifest, 0).id
         raise UserError(
             f"{manifest}: id {utterance!r} is on line {line_number(manifest, first)} and again on "
             f"line {line_number(manifest, second)}; every utterance needs an id of its own"
         )
-    return in_order
+    return order, halves[:, 0].copy()
 
 
 def line_at(manifest: Path, offset: int) -> bytes:
@@ -190,11 +254,14 @@ def save_plan(plan: ShardPlan, path: Path) -> None:
         np.savez(
             file,
             offsets=plan.offsets,
-            num_shards=np.int64(plan.num_shards),
+            keys=plan.keys,
+            starts=plan.starts,
+            rows=plan.rows,
             seed=np.array(str(plan.seed)),
             duration_s=np.float64(plan.duration_s),
             manifest_bytes=np.int64(plan.manifest_bytes),
             manifest_sha256=np.array(plan.manifest_sha256),
+            kept=np.int64(plan.kept),
         )
 
 
@@ -208,38 +275,16 @@ def load_plan(path: Path) -> ShardPlan:
         with np.load(path, allow_pickle=False) as arrays:
             return ShardPlan(
                 offsets=arrays["offsets"],
-                num_shards=int(arrays["num_shards"]),
+                keys=arrays["keys"],
+                starts=arrays["starts"],
+                rows=arrays["rows"],
                 seed=int(str(arrays["seed"])),
                 duration_s=float(arrays["duration_s"]),
                 manifest_bytes=int(arrays["manifest_bytes"]),
                 manifest_sha256=str(arrays["manifest_sha256"]),
+                kept=int(arrays["kept"]),
             )
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not a shard plan ({error}); write it with plan_shards.py") from error
-
-
-def require_unchanged(manifest: Path, plan: ShardPlan) -> None:
-    """Refuse a manifest that is not, byte for byte, the one that was planned.
-
-    The offsets of the plan would point into the middle of other lines. All of it is hashed: that
-    takes a second or less per million utterances, and an edit may well leave the size as it was.
-
-    Raises:
-        UserError: the manifest cannot be read or has changed.
-    """
-    try:
-        with manifest.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            same = size == plan.manifest_bytes and (
-                hashlib.file_digest(file, "sha256").hexdigest() == plan.manifest_sha256
-            )
-    except OSError as error:
-        raise UserError(f"cannot read {manifest}: {error.strerror}") from error
-    if not same:
-        raise UserError(
-            f"{manifest} has changed since its shards were planned ({size} bytes, planned "
-            f"{plan.manifest_bytes}); write the plan again with plan_shards.py"
-        )

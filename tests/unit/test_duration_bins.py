@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuptse.duration_bins import Source, bucket_starts, plan_bins, read_durations
+from nuptse.duration_bins import Source, bucket_starts, plan_bins
+from nuptse.durations import Durations, count_durations, load_durations, save_durations
 from nuptse.errors import UserError
 from nuptse.jsonl import write_rows
 
 
 def source(durations, weight=None, name="a/train"):
-    return Source(name, np.array(durations, dtype=float), weight)
+    return Source(name, Durations.of(durations), weight)
 
 
 def audio_per_bucket(plan, sources):
@@ -23,8 +24,9 @@ def audio_per_bucket(plan, sources):
     edges = plan["bucket_duration_bins"]
     mass = np.zeros(len(edges) + 1)
     for s in sources:
+        lengths, counts = s.durations.values, s.durations.counts
         np.add.at(
-            mass, np.searchsorted(edges, s.durations, side="right"), s.durations * s.share / total / len(s.durations)
+            mass, np.searchsorted(edges, lengths, side="right"), lengths * counts * s.share / total / counts.sum()
         )
     return mass
 
@@ -42,7 +44,7 @@ def test_weights_shift_the_edges_to_the_blend():
     sources = [source(rng.uniform(1, 5, 5000), 0.2), source(rng.uniform(10, 20, 100), 0.8, "b/train")]
     mass = audio_per_bucket(plan_bins(sources, 8), sources)
     assert mass.max() / mass.min() < 1.2
-    unweighted = plan_bins([source(s.durations, None, s.name) for s in sources], 8)
+    unweighted = plan_bins([Source(s.name, s.durations) for s in sources], 8)
     assert unweighted["bucket_duration_bins"] != plan_bins(sources, 8)["bucket_duration_bins"]
 
 
@@ -106,14 +108,42 @@ def test_shares_of_audio_add_up():
     assert sum(bucket["share_of_audio"] for bucket in plan["buckets"]) == pytest.approx(1, abs=1e-4)
 
 
-def test_command_reads_cuts_and_writes_bins(tmp_path, capsys):
+@given(st.lists(st.floats(0.01, 40), min_size=1, max_size=60), st.integers(0, 60))
+@settings(max_examples=100, deadline=None)
+def test_durations_of_parts_add_up(durations, cut):
+    whole = Durations.of(durations)
+    merged = Durations.of(durations[:cut]).merged(Durations.of(durations[cut:]))
+    assert merged.values.tolist() == whole.values.tolist() == sorted(set(durations))
+    assert merged.counts.tolist() == whole.counts.tolist()
+    assert whole.utterances == len(durations)
+    assert whole.seconds == pytest.approx(sum(durations))
+
+
+def test_durations_are_counted_in_batches_and_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("nuptse.durations.BATCH", 7)
+    lengths = [float(n % 5 + 1) for n in range(23)]
+    write_rows(tmp_path / "cuts.jsonl", ({"id": str(n), "duration": d} for n, d in enumerate(lengths)))
+    save_durations(count_durations(tmp_path / "cuts.jsonl"), tmp_path / "a.npz")
+    counted = load_durations(tmp_path / "a.npz")
+    assert counted.values.tolist() == [1, 2, 3, 4, 5]
+    assert counted.counts.tolist() == [5, 5, 5, 4, 4]
+    save_durations(Durations.of(lengths[::-1]), tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    (tmp_path / "a.npz").write_text("{}")
+    with pytest.raises(UserError, match=r"a\.npz holds no durations"):
+        load_durations(tmp_path / "a.npz")
+
+
+def test_commands_count_cuts_and_write_bins(tmp_path, capsys):
+    import count_durations as counting
     from estimate_duration_bins import main
 
-    cuts = tmp_path / "cuts.jsonl.gz"
+    cuts, durations = tmp_path / "cuts.jsonl.gz", tmp_path / "durations.npz"
     write_rows(cuts, ({"id": str(i), "duration": float(i), "supervisions": []} for i in range(1, 9)))
-    assert read_durations(cuts).tolist() == list(range(1, 9))
+    counting.main(f"--cuts {cuts} --durations {durations}".split())
+    assert "8 utterances, 0.010 h in and out; 8 distinct durations" in capsys.readouterr().out
     main(
-        f"--cuts {cuts} --names c/train --weights [null] --num-buckets 4 --min-duration null --max-duration 7"
+        f"--durations {durations} --names c/train --weights [null] --num-buckets 4 --min-duration null --max-duration 7"
         f" --perturb-speed false --bins {tmp_path / 'bins.json'}".split()
     )
     plan = json.loads((tmp_path / "bins.json").read_text())

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from nuptse.errors import UserError
 from nuptse.shard_index import index_shards, metadata_yaml
 from nuptse.shard_ledger import check_shards, group_shards, lost_shards, num_groups, repairs
-from nuptse.shard_plan import load_plan, plan_shards, require_unchanged, save_plan, shard_ranks
-from nuptse.shards import cut_segment, member_name, write_group
+from nuptse.shard_members import cut_segment, member_name
+from nuptse.shard_plan import load_plan, plan_shards, save_plan, shard_ranks
+from nuptse.shards import write_group
 
 RATE = 8000
 # The pattern by which NeMo's tarred reader recognises segments of a member.
@@ -209,16 +210,22 @@ def test_a_missing_or_foreign_plan_or_manifest_is_refused(tmp_path):
         load_plan(tmp_path / "p.npz")
 
 
-def test_a_manifest_that_changed_since_the_plan_is_refused(tmp_path):
-    manifest = write_manifest(tmp_path / "m.json", [{"id": "a", "audio_filepath": "x", "duration": 1, "text": "no"}])
-    plan = plan_shards(manifest, 1, 0)
-    require_unchanged(manifest, plan)
-    manifest.write_text(manifest.read_text().replace("no", "on"))  # The same size.
-    with pytest.raises(UserError, match="changed since its shards were planned"):
-        require_unchanged(manifest, plan)
+@pytest.mark.parametrize("change", [("no", "on"), ("[", "{"), ("}\n", "}\n\n"), ("}\n", "}")])
+def test_a_manifest_that_changed_since_the_plan_is_refused(tmp_path, change):
+    rows = make_rows(tmp_path, 3)
+    rows[2]["text"] = "no ["
+    manifest = write_manifest(tmp_path / "m.json", rows)
+    plan, _ = write_all(manifest, tmp_path / "out", num_shards=1)
+    before = contents(tmp_path / "out")
+    manifest.write_text(manifest.read_text().replace(*change))  # twice the same size
+    for folder in ("out", "new"):
+        with pytest.raises(UserError, match="changed since its shards were planned"):
+            write_group(manifest, plan, range(1), tmp_path / folder, tmp_path / folder / "ledger/0.json")
+    assert contents(tmp_path / "out") == before
+    assert contents(tmp_path / "new") == {}
     manifest.unlink()
     with pytest.raises(UserError, match="cannot read"):
-        require_unchanged(manifest, plan)
+        write_group(manifest, plan, range(1), tmp_path / "new", tmp_path / "new/ledger/0.json")
 
 
 def test_groups_hold_every_shard_once():
@@ -571,6 +578,7 @@ def test_shards_that_earlier_settings_left_are_removed(tmp_path):
         {f"audio_{i}.tar" for i in (3, 4, 5)}
         | {f"sharded_manifests/manifest_{i}.json" for i in (3, 4, 5)}
         | {f"ledger/{i}.json" for i in range(1, 6)}
+        | {f"ledger/shards/{i}.json" for i in (3, 4, 5)}
         | {"audio_9.tar.part"}
     )
     left = set(contents(out))
@@ -614,11 +622,13 @@ def test_groups_that_do_not_make_up_the_plan_are_refused(written):
 
 def test_metadata_has_the_keys_of_nemos_converter():
     yaml = pytest.importorskip("yaml")
-    metadata = yaml.safe_load(metadata_yaml(10, 4, seed=3))
+    metadata = yaml.safe_load(metadata_yaml([2, 3, 2, 3], seed=3))
     assert metadata["num_samples_per_shard"] == 2
     assert metadata["dataset_config"]["num_shards"] == 4
     assert metadata["dataset_config"]["shuffle_seed"] == 3
     assert "created_datetime" not in metadata
+    assert "# 2 of the shards have one more" in metadata_yaml([2, 3, 2, 3], seed=3)
+    assert "num_samples_per_shard: 2  # on average; 1 to 4" in metadata_yaml([2, 4, 2, 1], seed=3)
 
 
 def test_ledgers_are_read_without_numpy():

@@ -1,8 +1,9 @@
 """A rule's code is its script and everything of ours that it imports."""
 
+import ast
 from pathlib import Path
 
-from nuptse.sources import source_files
+from nuptse.sources import _imported_modules, source_files
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -45,3 +46,16 @@ def test_every_module_has_a_user():
     of_the_plan = ("__init__", "plan", "config", "overrides", "page_settings", "sources")
     parsed = {SCRIPTS / "nuptse" / f"{name}.py" for name in of_the_plan}
     assert set((SCRIPTS / "nuptse").glob("*.py")) - used - parsed == set()
+
+
+def test_no_import_of_our_code_is_missed():
+    """Imports are found by a pattern, for speed; Python's own parser must not find more."""
+    for path in sorted(SCRIPTS.rglob("*.py")):
+        names = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        modules = {SCRIPTS.joinpath(*name.split(".")).with_suffix(".py") for name in names}
+        assert {module for module in modules if module.is_file()} <= set(_imported_modules(path, SCRIPTS)), path

@@ -69,6 +69,10 @@ def exports(corpus, *splits):
     return {f"export_nemo_manifest corpus={corpus}, split={split}" for split in splits}
 
 
+def counts(corpus, *splits):
+    return {f"count_durations corpus={corpus}, split={split}" for split in splits}
+
+
 def shards(corpus, groups, split="train"):
     group_jobs = {f"tar_shards corpus={corpus}, split={split}, group={group}" for group in range(groups)}
     return group_jobs | {f"{rule}_shards corpus={corpus}, split={split}" for rule in ("plan", "index")}
@@ -79,6 +83,7 @@ MODEL = {"download_model model=quickstart_base"}
 FROM_CUTS = (
     exports("quickstart", "train", "dev")
     | shards("quickstart", 2)
+    | counts("quickstart", "train")
     | bins(*FOUR)
     | examined(*FOUR)
     | trained(*FOUR)
@@ -95,7 +100,7 @@ def test_a_fresh_checkout_plans_everything(checkout):
     planned = checkout.scheduled(*TEST)
     assert planned > FROM_RAW
     assert shards("quickstart_yesno", 1) < planned
-    assert len(planned) == 70
+    assert len(planned) == 72
     assert not (checkout.folder / "data").exists(), "a dry run makes nothing"
 
 
@@ -131,7 +136,7 @@ def test_a_fresh_fine_tune_waits_for_the_doctor(checkout):
         ("manifests", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "check_audio", "build_cutset", "export_nemo_manifest"}),
         ("shards", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards", "index_shards"}),
         ("text_samples", {"download_archive", "extract_archives", "prepare_manifests", "sample_texts"}),
-        ("bins", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "estimate_duration_bins"}),
+        ("bins", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "count_durations", "estimate_duration_bins"}),
         ("data/shards/quickstart_yesno_train/ledger/0.json", {"download_archive", "extract_archives", "prepare_manifests", "select_utterances", "build_cutset", "export_nemo_manifest", "plan_shards", "tar_shards"}),
     ],
 )  # fmt: skip
@@ -209,7 +214,7 @@ def test_the_working_directory_may_be_elsewhere(checkout, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     planned = checkout.scheduled("--directory", elsewhere, *TEST)
-    assert len(planned) == 70
+    assert len(planned) == 72
 
 
 # --- the staleness table: after a full run, what each change makes stale -----------------------------------------
@@ -341,7 +346,8 @@ FILE_CHANGES = {
         replace(" --bins {output.bins:q} >", " --bins  {output.bins:q} >"),
         bins(*FOUR) | trained(*FOUR) | examined(*FOUR),
     ),
-    "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | checks("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1)),
+    "a helper module": ("scripts/nuptse/text.py", append("# why\n"), FROM_RECIPE | cutsets("quickstart_yesno", "train", "test") | checks("quickstart_yesno", "train", "test") | exports("quickstart_yesno", "train", "test") | shards("quickstart_yesno", 1) | counts("quickstart_yesno", "train")),
+    "a module of the durations": ("scripts/nuptse/durations.py", append("# why\n"), counts("quickstart", "train") | counts("quickstart_yesno", "train") | bins(*FOUR) | trained(*FOUR) | examined(*FOUR)),
     "a module of the bins": ("scripts/nuptse/duration_bins.py", append("# why\n"), bins(*FOUR) | trained(*FOUR) | examined(*FOUR)),
     "a module of the doctor": ("scripts/nuptse/text_findings.py", append("# why\n"), examined(*FOUR)),
     "the command of the doctor": ("scripts/examine_experiment.py", append("# why\n"), examined(*FOUR)),

@@ -1,0 +1,338 @@
+"""Time the data steps beside references, by turns: `make bench`, or `make bench ARGS="shards bins --rounds 3"`.
+
+References do the unavoidable part of the same work, in the same session: plain tar, sha256sum, Lhotse's own functions,
+a bare Snakemake with empty rules. Results go to benchmarks/results/{row}.json; `--table` prints all that are there as
+the table of docs/performance.md. The first row takes real archives from the mirror that OPENSLR_MIRROR names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scripts")]
+
+import bench_check_audio
+import corpora
+import yaml
+from harness import RESULTS, ROOT, Row, Work, by_turns, load, report, run, table
+
+PYTHON = sys.executable
+SCRIPTS = ROOT / "scripts"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], metavar="row", help=f"of {', '.join(ROWS)}; all")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each, of which the median counts")
+    parser.add_argument("--table", action="store_true", help="only print what was measured before")
+    args = parser.parse_args(argv)
+    if args.table:
+        saved = [row for name in ROWS if (RESULTS / f"{name}.json").exists() for row in load(name)["rows"]]
+        print("\n".join(table(saved)))
+        return
+    for name in args.rows or ROWS:
+        with tempfile.TemporaryDirectory(prefix="nuptse-bench-") as folder:
+            if rows := ROWS[name](Path(folder), args.rounds):
+                report(name, rows)
+
+
+def python(script: str, *arguments: str | Path | int) -> list[str]:
+    return [PYTHON, str(SCRIPTS / script), *map(str, arguments)]
+
+
+# --- the whole data stage ---
+
+
+def data_stage(scratch: Path, rounds: int) -> list[Row]:
+    """Archives to shards and bins, of the tutorial on real speech, or of the quickstart where there is no mirror."""
+    mirror = Path(os.environ.get("OPENSLR_MIRROR", ROOT.parent / "shared" / "openslr"))
+    archives = sorted((mirror / "resources").rglob("*.tar.gz")) if mirror.is_dir() else []
+    configs = [ROOT / "config/tutorial.yaml", scratch / "mirror.yaml"] if archives else []
+    if archives:
+        (scratch / "mirror.yaml").write_text(yaml.safe_dump(_mirror_overlay(mirror, archives)))
+    else:
+        archives = sorted((ROOT / "resources/quickstart").rglob("*.tar.gz"))
+        print(f"data_stage: skipped for the tutorial, no mirror at {mirror}; with the embedded archives instead")
+    folder = scratch / "run"
+
+    def fresh() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+
+    command = [PYTHON, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", 2]
+    command += ["shards", "manifests", "bins", *(["--configfile", *configs] if configs else [])]
+    unpack = "sha256sum {} && for a in {}; do tar -xzf $a; done".format(*[" ".join(map(str, archives))] * 2)
+    works = {"ours": Work([command], fresh), "theirs": Work([["bash", "-c", unpack]], fresh, folder)}
+    costs = by_turns(works, min(rounds, 3))
+    amount = f"{len(archives)} archives, {sum(a.stat().st_size for a in archives) / 1e6:.0f} MB"
+    note = f"sha256sum and tar -xzf of the archives alone take {costs['theirs'].wall_s:.1f} s"
+    return [Row("data stage", "", amount, costs["ours"], None, min(rounds, 3), "wall_s", 15, note)]
+
+
+def _mirror_overlay(mirror: Path, archives: Sequence[Path]) -> dict[str, object]:
+    """Return the configuration that takes the tutorial's archives from a mirror, whatever their checksums are there."""
+    tutorial = yaml.safe_load((ROOT / "config/tutorial.yaml").read_text())["corpora"]
+    sizes = {archive.name: {"bytes": archive.stat().st_size, "sha256": _sha256(archive)} for archive in archives}
+    pinned = {
+        name: {"archives": {file: sizes[file] for file in corpus["archives"]}} for name, corpus in tutorial.items()
+    }
+    return {"mirrors": {"openslr": [str(mirror / "resources")]}, "corpora": pinned}
+
+
+def _sha256(path: Path) -> str:
+    from nuptse.errors import sha256_of
+
+    return sha256_of(path)
+
+
+# --- shards ---
+
+
+def shards(scratch: Path, rounds: int) -> list[Row]:
+    """Plan, write and index shards, beside plain tar of the same files."""
+    rows = []
+    for kilobytes in (16, 128):
+        files = 10_000
+        corpora.write_audio(scratch / "audio", files, kilobytes << 10)
+        manifest = corpora.write_manifest(scratch / "manifest.json", files)
+        names = scratch / "names"
+        names.write_text("".join(f"audio/{number:07d}.flac\n" for number in range(files)))
+        plan, out = scratch / "plan.npz", scratch / "out"
+
+        def clean(out: Path = out) -> None:
+            shutil.rmtree(out, ignore_errors=True)
+            (scratch / "plain.tar").unlink(missing_ok=True)
+            os.sync()
+
+        planning = python("plan_shards.py", "--manifest", manifest, "--num-shards", 8, "--seed", 0, "--plan", plan)
+        writing = python("tar_shards.py", "--manifest", manifest, "--plan", plan, "--group", 0, "--output-dir", out)
+        writing += ["--shards-per-job", "8", "--ledger", str(out / "ledger/0.json")]
+        indexing = python("index_shards.py", "--plan", plan, "--group-ledger", out / "ledger/0.json")
+        indexing += ["--output-dir", str(out), "--ledger", str(out / "ledger.json")]
+        plain = ["tar", "-cf", scratch / "plain.tar", "-C", scratch, "-T", names]
+        works = {
+            "write": Work([planning, writing, indexing], clean, scratch),
+            "two": Work([planning, [*writing, "--workers", "2"], indexing], clean, scratch),
+            "tar": Work([plain], clean),
+            "checked": Work([plain, ["sha256sum", scratch / "plain.tar"]], clean),
+        }
+        costs = by_turns(works, rounds)
+        amount = f"{files:,} files of {kilobytes} kB"
+        rows += [
+            Row("shards", "tar -cf", amount, costs["write"], costs["tar"], rounds, "cpu_s", 1.5, "one core"),
+            Row(
+                "shards",
+                "tar -cf, sha256sum",
+                amount,
+                costs["write"],
+                costs["checked"],
+                rounds,
+                "cpu_s",
+                None,
+                "one core",
+            ),
+            Row("shards", "tar -cf", amount, costs["two"], costs["tar"], rounds, "wall_s", None, "two cores"),
+        ]
+        shutil.rmtree(scratch / "audio")
+    return rows
+
+
+def append(scratch: Path, rounds: int) -> list[Row]:
+    """Add a tenth to a corpus: what its shards cost beside writing all of them."""
+    files, grown = 10_000, 11_000
+    corpora.write_audio(scratch / "audio", grown, 128 << 10)
+    manifest, saved = scratch / "manifest.json", scratch / "saved"
+    plan, out = scratch / "plan.npz", scratch / "out"
+
+    def steps(num_shards: int) -> list[list[str]]:
+        planning = python(
+            "plan_shards.py", "--manifest", manifest, "--num-shards", num_shards, "--seed", 0, "--plan", plan
+        )
+        ledger = out / "ledger/0.json"
+        writing = python("tar_shards.py", "--manifest", manifest, "--plan", plan, "--group", 0, "--ledger", ledger)
+        writing += ["--shards-per-job", str(num_shards), "--output-dir", str(out)]
+        indexing = python("index_shards.py", "--plan", plan, "--group-ledger", ledger, "--output-dir", out)
+        return [planning, writing, [*indexing, "--ledger", str(out / "ledger.json")]]
+
+    def fresh() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        plan.unlink(missing_ok=True)
+        corpora.write_manifest(manifest, grown)
+
+    def first() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        if not saved.exists():
+            plan.unlink(missing_ok=True)
+            corpora.write_manifest(manifest, files)
+            run(Work(steps(40), folder=scratch))
+            out.rename(saved)
+            shutil.copy(plan, scratch / "saved.npz")
+            corpora.write_manifest(manifest, grown)
+        shutil.copytree(saved, out)
+        shutil.copy(scratch / "saved.npz", plan)
+        os.sync()
+
+    works = {
+        "append": Work(steps(44), first, scratch),
+        "same": Work(steps(40), first, scratch),
+        "all": Work(steps(44), fresh, scratch),
+        "start": Work([[PYTHON, "-c", "import numpy, msgspec"]] * 3),
+    }
+    costs = by_turns(works, min(rounds, 3))
+    amount, note = (
+        f"{grown - files:,} to {files:,} files of 128 kB",
+        f"of which starting Python {costs['start'].cpu_s:.2f} s",
+    )
+    return [
+        Row(
+            "append, 40 to 44 shards", "writing all", amount, costs["append"], costs["all"], rounds, "cpu_s", 0.2, note
+        ),
+        Row("append, 40 shards stay", "writing all", amount, costs["same"], costs["all"], rounds, "cpu_s", None, note),
+    ]
+
+
+# --- manifests and bins ---
+
+
+def export(scratch: Path, rounds: int) -> list[Row]:
+    """Cuts to a NeMo manifest, beside Lhotse that reads the same cuts."""
+    count = 200_000
+    cuts = corpora.write_cuts(scratch / "cuts.jsonl.gz", count)
+    ours = python("export_nemo_manifest.py", "--cuts", cuts, "--manifest", scratch / "nemo.json")
+    lhotse = f"from lhotse import CutSet\nfor cut in CutSet.from_file('{cuts}'): cut.duration"
+    works = {
+        "ours": Work([ours]),
+        "theirs": Work([[PYTHON, "-c", lhotse]]),
+        "zcat": Work([["gzip", "-dc", cuts]], quiet=True),
+    }
+    costs = by_turns(works, rounds)
+    rate = f"{count / costs['ours'].cpu_s:,.0f} lines/s"
+    limit = count / 100_000
+    return [
+        Row("NeMo manifest", "", f"{count:,} lines", costs["ours"], None, rounds, "cpu_s", limit, rate),
+        Row(
+            "NeMo manifest",
+            "Lhotse reads the cuts",
+            f"{count:,} lines",
+            costs["ours"],
+            costs["theirs"],
+            rounds,
+            "cpu_s",
+        ),
+        Row("NeMo manifest", "gzip -dc", f"{count:,} lines", costs["ours"], costs["zcat"], rounds, "cpu_s"),
+    ]
+
+
+def bins(scratch: Path, rounds: int) -> list[Row]:
+    """Bins of a million utterances from their cuts, and again with other weights."""
+    count = 1_000_000
+    cuts = corpora.write_cuts(scratch / "cuts.jsonl.gz", count)
+    durations = scratch / "durations.npz"
+    counting = python("count_durations.py", "--cuts", cuts, "--durations", durations)
+    options = ["--durations", durations, "--names", "a/train", "--num-buckets", 30, "--bins", scratch / "bins.json"]
+    weighing = python("estimate_duration_bins.py", *options, "--weights", "[1]")
+    lhotse = f"""
+from lhotse import CutSet
+from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
+estimate_duration_buckets(CutSet.from_file('{cuts}'), 30)"""
+    works = {
+        "ours": Work([counting, weighing]),
+        "zcat": Work([["gzip", "-dc", cuts]], quiet=True),
+        "again": Work([weighing]),
+        "start": Work([[PYTHON, "-c", "import numpy, msgspec, argparse, json"]]),
+    }
+    costs = by_turns(works, rounds)
+    costs |= by_turns({"lhotse": Work([[PYTHON, "-c", lhotse]])}, 1)
+    amount = f"{count:,} utterances"
+    more = f"other weights; {costs['again'].cpu_s - costs['start'].cpu_s:.2f} s more, at most 0.1 s"
+    return [
+        Row("duration bins", "", amount, costs["ours"], None, rounds, "cpu_s", 3),
+        Row("duration bins", "gzip -dc", amount, costs["ours"], costs["zcat"], rounds, "cpu_s"),
+        Row("duration bins", "Lhotse's estimate", amount, costs["ours"], costs["lhotse"], rounds, "cpu_s"),
+        Row("duration bins", "starting Python", amount, costs["again"], costs["start"], rounds, "cpu_s", None, more),
+    ]
+
+
+# --- nothing to do ---
+
+
+def no_op(scratch: Path, rounds: int) -> list[Row]:
+    """A run that finds everything made, beside a bare Snakemake with as many jobs; and parsing alone."""
+    made = scratch / "made"
+    made.mkdir()
+    ours = [PYTHON, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", made, "--cores", 2, "-q"]
+    targets = ["shards", "manifests", "bins"]
+    ours = [*ours[:3], *targets, *ours[3:]]
+    by_turns({"first": Work([ours])}, 1)
+    jobs = sum(path.is_file() for path in (made / "logs").rglob("*.log"))
+    bare, empty = scratch / "bare", scratch / "empty"
+    for folder, text in ((bare, _empty_jobs(jobs)), (empty, "rule all:\n    input: []\n")):
+        folder.mkdir()
+        (folder / "Snakefile").write_text(text)
+    reference = [PYTHON, "-m", "snakemake", "--directory", bare, "--snakefile", bare / "Snakefile", "--cores", 2, "-q"]
+    by_turns({"first": Work([reference])}, 1)
+    listing = ["--list-target-rules"]
+    works = {
+        "ours": Work([ours]),
+        "bare": Work([reference]),
+        "parse": Work([[PYTHON, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", made, *listing]]),
+        "empty": Work(
+            [[PYTHON, "-m", "snakemake", "--snakefile", empty / "Snakefile", "--directory", empty, *listing]]
+        ),
+    }
+    costs = by_turns(works, max(rounds, 5))
+    more = costs["parse"].cpu_s - costs["empty"].cpu_s
+    return [
+        Row(
+            "no-op", f"bare Snakemake, {jobs} jobs", f"{jobs} jobs", costs["ours"], costs["bare"], rounds, "cpu_s", 1.3
+        ),
+        Row(
+            "parse",
+            "empty Snakefile",
+            "",
+            costs["parse"],
+            costs["empty"],
+            rounds,
+            "cpu_s",
+            None,
+            f"{more:.2f} s more; at most 1.5 s",
+        ),
+    ]
+
+
+def audio(scratch: Path, rounds: int) -> list[Row]:
+    """The check of audio beside a plain decode; it prints a table of its own."""
+    bench_check_audio.main([])
+    return []
+
+
+def _empty_jobs(jobs: int) -> str:
+    return f"""\
+rule all:
+    input: [f"out/{{n}}" for n in range({jobs})]
+
+rule empty:
+    output: "out/{{n}}"
+    shell: "touch {{output}}"
+"""
+
+
+ROWS: dict[str, Callable[[Path, int], list[Row]]] = {
+    "data_stage": data_stage,
+    "audio": audio,
+    "shards": shards,
+    "append": append,
+    "export": export,
+    "bins": bins,
+    "no_op": no_op,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Run the data stage for real on corpora of growing size: `make simulate UTTERANCES=1000000`.
+
+Each corpus is a NeMo manifest with plausible durations, and FLAC files of 512 bytes whose headers state these durations:
+every step does all of its work except copying much audio, which `make bench` times. Prints and keeps what each step cost
+at each size (benchmarks/results/scale.json, docs/scale.svg), and what a corpus of 100,000 hours would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scripts")]
+
+import harness
+import yaml
+from corpora import cuts
+from harness import ENVIRONMENT, RESULTS, ROOT
+
+from nuptse.jsonl import write_rows
+
+# 1,000 utterances of 12 s are 3 h or about 200 MB of FLAC: a shard that loads in seconds.
+UTTERANCES_PER_SHARD = 1000
+AUDIO_BYTES = 512
+STEPS = (
+    "prepare_manifests",
+    "select_utterances",
+    "build_cutset",
+    "export_nemo_manifest",
+    "count_durations",
+    "estimate_duration_bins",
+    "plan_shards",
+    "tar_shards",
+    "index_shards",
+    "append a tenth",
+    "nothing to do",
+)
+# Rules call plain `python`: one that tells what each command cost, its children included.
+WRAPPER = """\
+#!/bin/sh
+exec {python} -I {cost} {log} {python} "$@"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("utterances", type=int, nargs="*", help="sizes of the corpora")
+    parser.add_argument("--table", action="store_true", help="print what was measured before, and draw it")
+    args = parser.parse_args(argv)
+    kept = {size["utterances"]: size for size in harness.load("scale")["rows"]} if _has_results() else {}  # type: ignore[attr-defined]
+    for utterances in args.utterances:
+        with tempfile.TemporaryDirectory(prefix="nuptse-scale-") as folder:
+            kept[utterances] = simulate(Path(folder), utterances)
+        harness.save("scale", [kept[size] for size in sorted(kept)])
+    sizes = [kept[size] for size in sorted(kept)]
+    print("\n".join(table(sizes)))
+    if len(sizes) > 1:
+        draw(sizes, ROOT / "docs/scale.svg")
+
+
+def _has_results() -> bool:
+    return (RESULTS / "scale.json").exists()
+
+
+# --- a run ---
+
+
+def simulate(folder: Path, utterances: int) -> dict[str, Any]:
+    """Return what every step cost: ``wall_s``, ``cpu_s``, ``memory_mb`` of its largest process, and ``jobs``."""
+    tenth = utterances // 10
+    rows = make_corpus(folder, utterances + tenth)
+    config = folder / "corpus.yaml"
+    log = make_wrapper(folder)
+    write_rows(folder / "manifest.json", rows[:utterances])
+    write_config(config, folder, math.ceil(utterances / UTTERANCES_PER_SHARD))
+    total = run_workflow(folder, config)
+    steps = costs_of(log)
+    steps["nothing to do"] = {**run_workflow(folder, config), "jobs": 0}
+    result = {"utterances": utterances, "hours": sum(row["duration"] for row in rows[:utterances]) / 3600}
+    result |= {"files": count_files(folder / "data"), "snakemake": total}
+    log.unlink()
+    write_rows(folder / "manifest.json", rows)
+    write_config(config, folder, math.ceil(utterances / UTTERANCES_PER_SHARD * 1.1))
+    run_workflow(folder, config)
+    # Only the writing of shards: the manifests of all utterances are made anew.
+    steps["append a tenth"] = costs_of(log)["tar_shards"]
+    return result | {"steps": steps}
+
+
+def make_corpus(folder: Path, utterances: int) -> list[dict[str, Any]]:
+    """Write the audio, and return the rows of its manifest."""
+    rows = []
+    for cut in cuts(utterances, audio=str(folder / "audio/{:07d}.flac")):
+        path = Path(cut["recording"]["sources"][0]["source"])
+        path = path.parent / path.stem[:4] / path.name
+        if not len(rows) % 1000:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(flac_header(cut["recording"]["num_samples"]).ljust(AUDIO_BYTES, b"\0"))
+        row = {"id": cut["id"], "audio_filepath": str(path), "duration": cut["duration"]}
+        rows.append(row | {"text": cut["supervisions"][0]["text"]})
+    return rows
+
+
+def flac_header(samples: int, rate: int = 16000) -> bytes:
+    """Return the start of a FLAC file of 16-bit mono: the stream information alone, as RFC 9639, 8.2 lays it out."""
+    sizes = (4096).to_bytes(2, "big") * 2 + bytes(6)
+    packed = (rate << 44 | 0 << 41 | 15 << 36 | samples).to_bytes(8, "big")
+    return b"fLaC" + b"\x80" + (34).to_bytes(3, "big") + sizes + packed + bytes(16)
+
+
+def write_config(path: Path, folder: Path, num_shards: int) -> None:
+    entry = [{"corpus": "scale", "split": "train"}]
+    corpus = {"nemo_manifest": {"train": str(folder / "manifest.json")}, "splits": {"train": "train"}, "language": "en"}
+    corpus |= {"text": ["lower"], "num_shards": num_shards}
+    names = yaml.safe_load((ROOT / "config/config.yaml").read_text())["experiments"]
+    experiments = dict.fromkeys(names) | {
+        "scale": {"layout": "tarred", "train": entry, "validation": entry, "test": []}
+    }
+    path.write_text(yaml.safe_dump({"corpora": {"scale": corpus}, "experiments": experiments}))
+
+
+def make_wrapper(folder: Path) -> Path:
+    """Put the wrapper first on the path; return the file that it appends to."""
+    log, wrapper = folder / "costs.jsonl", folder / "bin/python"
+    wrapper.parent.mkdir()
+    wrapper.write_text(WRAPPER.format(python=sys.executable, cost=harness.COST, log=log))
+    wrapper.chmod(0o755)
+    ENVIRONMENT["PATH"] = f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"
+    return log
+
+
+def run_workflow(folder: Path, config: Path) -> dict[str, float]:
+    targets = ["data/shards/scale_train/ledger.json", "results/scale/duration_bins.json"]
+    command = [sys.executable, "-m", "snakemake", *targets, "--snakefile", ROOT / "Snakefile", "--directory", folder]
+    cost = harness.run(harness.Work([[*command, "--cores", 2, "-q", "--configfile", config]]))
+    return {"wall_s": cost.wall_s, "cpu_s": cost.cpu_s, "memory_mb": cost.memory_mb}
+
+
+def costs_of(log: Path) -> dict[str, dict[str, float]]:
+    """Add up what the jobs of each rule cost."""
+    steps: dict[str, dict[str, float]] = {}
+    for name, wall, cpu, memory in map(json.loads, log.read_text().splitlines()):
+        step = steps.setdefault(name.removesuffix(".py"), {"wall_s": 0, "cpu_s": 0, "memory_mb": 0, "jobs": 0})
+        step["wall_s"] += wall
+        step["cpu_s"] += cpu
+        step["memory_mb"] = max(step["memory_mb"], memory)
+        step["jobs"] += 1
+    return steps
+
+
+def count_files(folder: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
+# --- what it tells ---
+
+
+def table(sizes: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines of a Markdown table: CPU time, memory and jobs at each size, and how CPU time grows."""
+    heads = [f"{size['utterances']:,}" for size in sizes]
+    lines = [
+        "| step | " + " | ".join(f"{head}: CPU, memory, jobs" for head in heads) + " | µs each | exponent |",
+        "|---|" + "---:|" * (len(sizes) + 2),
+    ]
+    for step in STEPS:
+        cells = ["{cpu_s:.1f} s, {memory_mb:.0f} MB, {jobs}".format(**size["steps"][step]) for size in sizes]
+        lines.append(f"| {step} | {' | '.join(cells)} | {slope(sizes, step)} |")
+    files = " | ".join(f"{size['files']:,} files" for size in sizes)
+    return [*lines, f"| what is made | {files} | | |"]
+
+
+def slope(sizes: Sequence[dict[str, Any]], step: str) -> str:
+    """Return CPU time for each further utterance, µs, and the exponent of growth between the two largest sizes."""
+    if len(sizes) < 2:
+        return " | "
+    (few, less), (many, more) = ((size["utterances"], size["steps"][step]["cpu_s"]) for size in sizes[-2:])
+    return f"{(more - less) / (many - few) * 1e6:.1f} | {math.log(more / less) / math.log(many / few):.2f}"
+
+
+def draw(sizes: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw CPU time against size, both logarithmic."""
+    import vl_convert
+
+    names = [size["utterances"] for size in sizes]
+    points = [
+        {"step": step, "utterances": size["utterances"], "seconds": size["steps"][step]["cpu_s"]}
+        for size in sizes
+        for step in STEPS
+    ]
+    axis = {"type": "quantitative", "scale": {"type": "log"}}
+    spec = {
+        "width": 460,
+        "height": 260,
+        "background": "white",
+        "data": {"values": points},
+        "mark": {"type": "line", "point": True},
+        "encoding": {
+            "x": {"field": "utterances", "axis": {"values": names, "format": ",d"}, **axis},
+            "y": {"field": "seconds", "title": "CPU time, s", **axis},
+            "color": {"field": "step", "title": None, "sort": STEPS, "scale": {"scheme": "tableau20"}},
+            "shape": {"field": "step", "sort": STEPS},
+        },
+    }
+    path.write_text(vl_convert.vegalite_to_svg(spec, vl_version="6.1"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
