@@ -38,6 +38,7 @@ localrules:
     export_nemo_manifest,
     plan_shards,
     index_shards,
+    count_durations,
     estimate_duration_bins,
     score_wer,
     summarize_wer,

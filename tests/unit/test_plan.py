@@ -223,7 +223,8 @@ def test_the_page_is_told_the_rules_of_this_configuration():
             "build_cutset",
             "download_model",
         ),
-        *("estimate_duration_bins", "examine_experiment", "finetune_model", "transcribe", "score_wer", "summarize_wer"),
+        *("count_durations", "estimate_duration_bins", "examine_experiment", "finetune_model"),
+        *("transcribe", "score_wer", "summarize_wer"),
     ]
 
 
