@@ -11,7 +11,8 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, f"{workflow.basedir}/scripts")
 
 from nuptse.errors import UserError
-from nuptse.plan import Plan, any_of
+from nuptse.plan import Plan
+from nuptse.plan_base import any_of
 
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
     # libyaml takes a tenth of the time, and Snakemake starts often.

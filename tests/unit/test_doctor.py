@@ -6,7 +6,6 @@ import random
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -19,6 +18,7 @@ from nuptse.audio_facts import AudioFacts
 from nuptse.base_model import BaseModel, read_base_model
 from nuptse.diagnosis import check_report
 from nuptse.duration_bins import Source, plan_bins
+from nuptse.durations import Durations
 from nuptse.errors import UserError
 from nuptse.filters import Filters
 from nuptse.finding_codes import CODES
@@ -125,7 +125,7 @@ class Study:
         settings = plan.experiments["x"]
         train_ds = settings["train_ds"]
         sources = [
-            Source(f"{e['corpus']}/{e['split']}", np.array([r["duration"] for r in self.corpora[e["corpus"]].rows[e["split"]]]), e.get("weight"))
+            Source(f"{e['corpus']}/{e['split']}", Durations.of([r["duration"] for r in self.corpora[e["corpus"]].rows[e["split"]]]), e.get("weight"))
             for e in settings["train"]
         ]  # fmt: skip
         limits = {key: train_ds[key] for key in ("min_duration", "max_duration", "perturb_speed")}

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from nuptse.errors import UserError
-from nuptse.plan import Plan, any_of, visible_gpus
+from nuptse.plan import Plan
+from nuptse.plan_base import any_of
+from nuptse.plan_trainings import visible_gpus
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
