@@ -111,15 +111,22 @@ def test_every_source_reaches_a_model(make_checkout):
     write_all(corpus, parts)
     write_shards(corpus, parts["train"])
     options = ("--configfile", overlay(checkout))
-    checkout.snakemake(*reports(), *options)
+    # Every corpus in every layout, whichever of them it is trained in.
+    checkout.snakemake("manifests", "shards", *reports(), *options)
     texts = {part: sorted(u["text"].lower() for u in utterances) for part, utterances in parts.items()}
     for name in LAYOUTS:
         report = json.loads((checkout.folder / "results" / f"from_{name}" / "train.json").read_text())
         assert report["global_step"] == 5
         assert report["utterances"] >= 5
         assert report["sources"][0]["utterances"] == COUNTS["train"]
+        doctor = json.loads((checkout.folder / "results/doctor" / f"from_{name}.json").read_text())
+        assert not [found for found in doctor["findings"] if found["severity"] == "error"]
+        ledger = json.loads((checkout.folder / f"data/shards/{name}_train/ledger.json").read_text())
+        assert ledger["utterances"] == COUNTS["train"]
         if name == "nemo_shards":
             continue
+        rows = (checkout.folder / f"data/manifests/{name}_nemo_train.json").read_text().splitlines()
+        assert sorted(json.loads(row)["text"] for row in rows) == texts["train"]
         for part, count in COUNTS.items():
             own = import_ledger(checkout, name)["parts"][part]
             assert (own["rows"], own["supervisions"], own["left_out"]) == (count, count, {})
