@@ -36,7 +36,7 @@ def _named_files(path: Path, folder: Path) -> list[Path]:
 def _imported_modules(path: Path, folder: Path) -> list[Path]:
     if path.suffix != ".py":
         return []
-    names = []
+    names: list[str] = []
     for module, members, modules in _IMPORT.findall(path.read_text("utf-8")):
         found = [words[0] for part in re.sub("#.*|[()]", "", members or modules).split(",") if (words := part.split())]
         names += [module, *(f"{module}.{name}" for name in found)] if module else found
