@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n".join(table(sizes)))
     if len(sizes) > 1:
         draw(sizes, ROOT / "docs/scale.svg")
+    if len(sizes) > 1 and (RESULTS / "shards.json").exists():
+        print("\n".join(["", *outlook(sizes)]))
 
 
 def _has_results() -> bool:
@@ -181,7 +183,41 @@ def slope(sizes: Sequence[dict[str, Any]], step: str) -> str:
     if len(sizes) < 2:
         return " | "
     (few, less), (many, more) = ((size["utterances"], size["steps"][step]["cpu_s"]) for size in sizes[-2:])
-    return f"{(more - less) / (many - few) * 1e6:.1f} | {math.log(more / less) / math.log(many / few):.2f}"
+    return f"{slope_s(sizes, step) * 1e6:.1f} | {math.log(more / less) / math.log(many / few):.2f}"
+
+
+def outlook(sizes: Sequence[dict[str, Any]], hours: float = 100_000, nodes: int = 64, cores: int = 16) -> list[str]:
+    """Return the plan for a large corpus, from the rates of the two largest sizes and of `make bench`: a Markdown table.
+
+    Audio is FLAC of 65 MB an hour, as in LibriSpeech, in utterances of 12 s, divided into splits of 5,000 hours: the steps
+    before the shards are one process for each split.
+    """
+    utterances, splits = hours * 3600 / 12, math.ceil(hours / 5000)
+    shards, terabytes = math.ceil(utterances / UTTERANCES_PER_SHARD), hours * 65e-6
+    tar_jobs = splits * min(100, math.ceil(shards / splits / 4))
+    written = next(row for row in harness.load("shards")["rows"] if "128" in row["amount"])  # type: ignore[attr-defined]
+    # 10,000 files of 128 kB: what hashing and copying a byte takes; all the rest is the small files of the simulation.
+    byte_s = written["ours"]["cpu_s"] / (10_000 * (128 << 10))
+    lines = ["| step | jobs | core hours in all | hours, one core a job, all side by side |", "|---|---:|---:|---:|"]
+    for step in STEPS[:-2]:
+        jobs = tar_jobs if step == "tar_shards" else splits
+        core_hours = utterances * slope_s(sizes, step) / 3600
+        if step == "tar_shards":
+            core_hours += terabytes * 1e12 * byte_s / 3600
+        side_by_side = core_hours / min(jobs, nodes * cores)
+        lines.append(f"| {step} | {jobs:,} | {core_hours:.2f} | {side_by_side:.2f} |")
+    facts = f"{utterances / 1e6:.0f} million utterances, {splits} splits, {shards:,} shards of {terabytes / shards * 1e6:.0f} MB, "
+    return [
+        *lines,
+        "",
+        facts + f"{terabytes:.1f} TB read and {terabytes:.1f} TB written by {nodes} nodes of {cores} cores",
+    ]
+
+
+def slope_s(sizes: Sequence[dict[str, Any]], step: str) -> float:
+    """Return CPU time for each further utterance, s."""
+    (few, less), (many, more) = ((size["utterances"], size["steps"][step]["cpu_s"]) for size in sizes[-2:])
+    return float((more - less) / (many - few))
 
 
 def draw(sizes: Sequence[dict[str, Any]], path: Path) -> None:
