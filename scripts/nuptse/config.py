@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 import importlib.util
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def load_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
         UserError: one sentence per mistake, each with the key, what was found and what to change.
     """
     config = without_removed(config)
-    mistakes = schema_mistakes(config, schema)
+    mistakes = list(_yaml_mistakes(config)) or schema_mistakes(config, schema)
     filled: Config = {}
     if not mistakes:
         filled = fill_defaults(config, schema, schema)
@@ -144,11 +145,33 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Config:
 # --- mistakes that the schema sees -------------------------------------------------------------------------------
 
 
+def _yaml_mistakes(node: Any, key: str = "") -> Iterator[str]:
+    """What YAML can say and JSON cannot: keys that are not text, and numbers that are none."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            if isinstance(name, str):
+                yield from _yaml_mistakes(value, _join(key, name))
+            else:
+                where = f"`{key}`" if key else "the configuration"
+                yield f"{where} has the key {name!r}, which is not text: write it in quotes"
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _yaml_mistakes(value, f"{key}[{index}]")
+    elif isinstance(node, float) and not math.isfinite(node):
+        yield f"`{key}` is {node}: give a number, or null where there is no limit"
+
+
 def schema_mistakes(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each place where ``config`` breaks ``schema``."""
     errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
-    sentences = [_sentence(error) for error in sorted(errors, key=lambda e: [str(part) for part in e.absolute_path])]
-    return list(dict.fromkeys(sentences))
+    in_order = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
+    # What is no block at all needs no word about the keys that it lacks.
+    told = [error for error in in_order if not (_chooses_a_key(error) and not isinstance(error.instance, Mapping))]
+    return list(dict.fromkeys(map(_sentence, told)))
+
+
+def _chooses_a_key(error: jsonschema.ValidationError) -> bool:
+    return error.validator == "oneOf" and all("required" in option for option in error.schema["oneOf"])
 
 
 def _sentence(error: jsonschema.ValidationError) -> str:
@@ -164,7 +187,7 @@ def _sentence(error: jsonschema.ValidationError) -> str:
     if error.validator == "required":
         missing = [name for name in wanted["required"] if name not in error.instance]
         return f"{where} lacks " + ", ".join(f"`{name}`" for name in missing)
-    if error.validator == "oneOf" and all("required" in option for option in wanted["oneOf"]):
+    if _chooses_a_key(error):
         choices = [option["required"][0] for option in wanted["oneOf"]]
         given = [f"`{name}`" for name in choices if name in error.instance]
         found = f"has {' and '.join(given)}" if given else "has none"
