@@ -198,14 +198,14 @@ def outlook(sizes: Sequence[dict[str, Any]], hours: float = 100_000, nodes: int 
     written = next(row for row in harness.load("shards")["rows"] if "128" in row["amount"])  # type: ignore[attr-defined]
     # 10,000 files of 128 kB: what hashing and copying a byte takes; all the rest is the small files of the simulation.
     byte_s = written["ours"]["cpu_s"] / (10_000 * (128 << 10))
-    lines = ["| step | jobs | core hours in all | hours, one core a job, all side by side |", "|---|---:|---:|---:|"]
+    lines = ["| step | jobs | core hours in all | minutes, one core a job, all side by side |", "|---|---:|---:|---:|"]
     for step in STEPS[:-2]:
         jobs = tar_jobs if step == "tar_shards" else splits
         core_hours = utterances * slope_s(sizes, step) / 3600
         if step == "tar_shards":
             core_hours += terabytes * 1e12 * byte_s / 3600
-        side_by_side = core_hours / min(jobs, nodes * cores)
-        lines.append(f"| {step} | {jobs:,} | {core_hours:.2f} | {side_by_side:.2f} |")
+        minutes = core_hours * 60 / min(jobs, nodes * cores)
+        lines.append(f"| {step} | {jobs:,} | {core_hours:.2f} | {minutes:.1f} |")
     facts = f"{utterances / 1e6:.0f} million utterances, {splits} splits, {shards:,} shards of {terabytes / shards * 1e6:.0f} MB, "
     return [
         *lines,
