@@ -12,6 +12,7 @@ import msgspec
 
 from nuptse.errors import UserError
 from nuptse.folder_state import AUDIO_SUFFIXES, files_below
+from nuptse.jsonl import DAMAGED
 
 # What libsndfile decodes. Other audio is left out with a hint.
 READABLE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split())
@@ -90,7 +91,7 @@ def _manifest_sources(manifest: Path) -> Iterator[Source]:
                         f"`audio`: {manifest}, line {number} is neither a row of a NeMo manifest with `audio_filepath`"
                         f" nor a Lhotse cut: {error}"
                     ) from None
-    except (EOFError, gzip.BadGzipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"`audio`: {manifest} cannot be unpacked: {error}") from None
 
 

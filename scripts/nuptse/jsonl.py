@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,21 +16,26 @@ from nuptse.errors import UserError, write_atomically
 
 Row = TypeVar("Row")
 _encoder = msgspec.json.Encoder()
+# What reading raises where a gzip file is cut short or has wrong bytes.
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def read_rows(path: Path, row: type[Row]) -> Iterator[Row]:
     """Yield each line of ``path`` as a ``row`` (``dict`` or a ``msgspec.Struct`` with the fields that matter).
 
     Raises:
-        UserError: a line is no JSON or lacks a field; names file and line.
+        UserError: a line is no JSON or lacks a field (names file and line), or the file is damaged.
     """
     decoder = msgspec.json.Decoder(row)
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):  # noqa: B007 -- the messages name it
                 yield decoder.decode(line)
-            except msgspec.DecodeError as error:
-                raise UserError(f"{path}, line {number}: {error}; delete the file to have it made again") from None
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path}, line {number}: {error}; delete the file to have it made again") from None
+    except DAMAGED as error:
+        raise UserError(f"{path}, after line {number}: {error}; delete the file to have it made again") from None
 
 
 @contextmanager

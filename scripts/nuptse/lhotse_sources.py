@@ -12,6 +12,7 @@ import msgspec
 
 from nuptse.converting import Converter
 from nuptse.errors import UserError
+from nuptse.jsonl import DAMAGED
 from nuptse.utterances import Rejected, Row, Utterance, audio_path
 
 # Keys of a supervision that have a place of their own in an Utterance.
@@ -140,7 +141,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise UserError(
                         f"{place} is no Lhotse manifest of JSON lines: {error}; `lhotse copy` writes one (.jsonl.gz)"
                     ) from None
-    except (EOFError, OSError) as error:
+    except (*DAMAGED, OSError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
@@ -152,6 +153,9 @@ def _convert(row: Any, kind: Any, place: str) -> Any:
 
 
 # --- Shar ---
+
+# What Lhotse raises where the files of a Shar directory do not fit each other.
+_OF_SHAR = (AssertionError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError, tarfile.TarError)
 
 
 def shar_rows(folder: Path, part: str, converter: Converter) -> Iterator[Row]:
@@ -183,5 +187,5 @@ def shar_rows(folder: Path, part: str, converter: Converter) -> Iterator[Row]:
                 row = own.to_dict()
                 supervision = _convert(row, _Supervision, place)
                 yield _utterance(row, supervision, cut.start, cut.id, audio, part, f"{place}: {cut.id}")
-    except (AssertionError, ValueError, KeyError, OSError, EOFError, tarfile.TarError) as error:
+    except (*DAMAGED, *_OF_SHAR) as error:
         raise UserError(f"{folder} cannot be read as a Lhotse Shar directory: {error}") from error
