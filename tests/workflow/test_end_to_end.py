@@ -40,9 +40,12 @@ def test_a_second_run_has_nothing_to_do(finished):
 def test_every_fine_tune_leaves_its_results(finished, name):
     folder = results(finished, name)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    events = {path for path in files if path.startswith("tensorboard/events.out.tfevents.")}
-    assert len(events) == 1
-    assert files - events == {
+    events = {path for path in files if "tensorboard/events.out.tfevents." in path}
+    assert len(events) == 2
+    # What is needed to train for more steps, and what keeps a second training out.
+    kept = {"best-00000002.ckpt", "last-00000002.ckpt", "ledger.json", "history.json", "tensorboard/hparams.yaml"}
+    assert files - events == {f"training/{file}" for file in kept} | {
+        ".lock",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         f"checkpoints/finetune_from_{name}.nemo",
