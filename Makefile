@@ -11,7 +11,7 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 PIP_INSTALL := .venv/bin/python -m pip install --disable-pip-version-check -q -c envs/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench simulate lint format clean lock FORCE
+.PHONY: help run test drills bench simulate lint format clean lock FORCE
 
 help: ## List the targets
 	@echo 'Usage: make TARGET [CORES=N] [ARGS="..."] [PYTHON=python3.12]'
@@ -25,6 +25,9 @@ run: .venv/.installed-run ## Run the workflow on this computer
 
 test: .venv/.installed-dev ## Run the tests, except those that need a GPU or the network
 	$(IN_VENV) python -m pytest -m 'not gpu and not network' $(ARGS)
+
+drills: .venv/.installed-dev ## Break runs at random moments, see that the next ones converge; ARGS="--rounds 5"
+	$(IN_VENV) python tests/drills/drills.py $(ARGS)
 
 bench: .venv/.installed-run ## Time the data steps beside references; ARGS="shards bins" takes these rows
 	$(IN_VENV) python tests/benchmarks/bench.py $(ARGS)

@@ -54,8 +54,18 @@ rule all:
         rules.evaluate.input,
         rules.model_cards.input,
         rules.report.input,
+        unfinished(),
+
+
+onstart:
+    begin_run(UNFINISHED, plan.files_on_the_way())
+
+
+onerror:
+    end_run(UNFINISHED)
 
 
 # Snakemake lists every file of the last jobs: say after it what one waited for.
 onsuccess:
+    end_run(UNFINISHED)
     say_again("logs/summarize_wer/all.log", "logs/write_report/all.log")

@@ -13,6 +13,7 @@ sys.path.insert(0, f"{workflow.basedir}/scripts")
 from nuptse.errors import UserError
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
+from nuptse.unfinished import begin_run, end_run, unfinished_files
 
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
     # libyaml takes a tenth of the time, and Snakemake starts often.
@@ -28,6 +29,8 @@ except UserError as mistakes:
 
 code = plan.code
 parsed = time.time()
+
+UNFINISHED = Path(".snakemake/nuptse_unfinished.json")
 
 
 def ask(question):
@@ -47,6 +50,13 @@ def say_again(*logs):
     for log in map(Path, logs):
         if log.exists() and log.stat().st_mtime > parsed:
             print(log.read_text("utf-8").rstrip(), file=sys.stderr, flush=True)
+
+
+def unfinished(below=""):
+    """Make an input function of what jobs of an earlier run that failed were to make, below a folder."""
+    return lambda wildcards: [
+        file for file in unfinished_files(UNFINISHED, plan.files_on_the_way()) if file.startswith(below)
+    ]
 
 
 def doctor_report(wildcards):

@@ -6,6 +6,7 @@ rule bins:
     """Estimate the duration bins of every experiment."""
     input:
         expand("results/{experiment}/duration_bins.json", experiment=plan.experiments),
+        unfinished("data/"),
 
 
 rule count_durations:

@@ -9,6 +9,7 @@ rule manifests:
     """Write the Lhotse and NeMo manifests of every split that an experiment uses."""
     input:
         plan.all_manifests(),
+        unfinished("data/"),
 
 
 rule prepare_manifests:

@@ -7,6 +7,7 @@ rule shards:
     """Write the tar shards of every training split that an experiment uses."""
     input:
         plan.all_shards(),
+        unfinished("data/"),
 
 
 rule plan_shards:

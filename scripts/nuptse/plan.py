@@ -115,6 +115,34 @@ class Plan(TrainingPlan):
         }
         return as_json(facts)
 
+    # --- the whole way ---
+
+    def files_on_the_way(self) -> list[str]:
+        """Return a file of every job that leads to the results of the experiments, in the order of the work."""
+        files = []
+        for corpus, split in self.used_splits:
+            if "archives" in self.corpora[corpus]:
+                files += [*self.archives(corpus), f"data/raw/{corpus}.json"]
+            if "nemo_shards" not in self.corpora[corpus]:
+                name = f"data/manifests/{corpus}_{{}}_{split}"
+                files += [f"data/recipes/{corpus}", f"{name.format('selection')}.json"]
+                files += [f"{name.format(kind)}.jsonl.gz" for kind in ("audio", "cuts")]
+        for name, settings in self.experiments.items():
+            if settings["layout"] == "tarred":
+                files += self._files_of_shards(settings["train"])
+            files += [*self.training_data(name), *self.validation_data(name), *self.training_durations(name)]
+            files += [f"results/{name}/duration_bins.json", self.base_model(name)]
+        files += [*self.doctor_reports(), *(f"results/transcripts/{name}" for name in self.recognisers)]
+        return list(dict.fromkeys([*files, *self.all_scores()]))
+
+    def _files_of_shards(self, entries: list[dict[str, str]]) -> list[str]:
+        files = []
+        for corpus, split in ((entry["corpus"], entry["split"]) for entry in entries):
+            if "nemo_shards" not in self.corpora[corpus]:
+                plan = f"data/shards/{corpus}_{split}/plan.npz"
+                files += [f"data/manifests/{corpus}_nemo_{split}.json", plan, *self.group_ledgers(corpus, split)]
+        return files
+
     # --- audio of one's own ---
 
     def audio_source(self) -> str:

@@ -43,7 +43,7 @@ class ShardPlan:
         duration_s: sum of all durations, in seconds.
         manifest_bytes: size of the manifest that was planned.
         manifest_sha256: its checksum, hexadecimal.
-        kept: how many utterances stand where an earlier plan had put them.
+        kept: how many utterances stand where an earlier plan had put them; not saved.
     """
 
     offsets: np.ndarray
@@ -261,7 +261,6 @@ def save_plan(plan: ShardPlan, path: Path) -> None:
             duration_s=np.float64(plan.duration_s),
             manifest_bytes=np.int64(plan.manifest_bytes),
             manifest_sha256=np.array(plan.manifest_sha256),
-            kept=np.int64(plan.kept),
         )
 
 
@@ -282,7 +281,6 @@ def load_plan(path: Path) -> ShardPlan:
                 duration_s=float(arrays["duration_s"]),
                 manifest_bytes=int(arrays["manifest_bytes"]),
                 manifest_sha256=str(arrays["manifest_sha256"]),
-                kept=int(arrays["kept"]),
             )
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error

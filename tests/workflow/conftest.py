@@ -26,6 +26,13 @@ class Checkout:
                 source, folder / part, **({"ignore": shutil.ignore_patterns("__pycache__")} if source.is_dir() else {})
             )
 
+    @classmethod
+    def of(cls, folder):
+        """A working copy that is there already."""
+        checkout = cls.__new__(cls)
+        checkout.folder = folder
+        return checkout
+
     def command(self, *arguments):
         return [sys.executable, "-m", "snakemake", "--cores", "2", *map(str, arguments)]
 
