@@ -11,6 +11,7 @@ import yaml
 
 from nuptse.config import load_config, resolve_experiment
 from nuptse.duration_bins import Source, plan_bins
+from nuptse.durations import Durations
 from nuptse.overrides import finetune_overrides
 from nuptse.runtime import prepare_runtime
 
@@ -35,12 +36,11 @@ def job(training, tmp_path):
     """A job of the given experiment, whose corpora have these durations (s)."""
 
     def make(name, *corpora, weights=(None, None), **changes):
-        import numpy as np
 
         settings = resolve_experiment(CONFIG, name, SCHEMA)
         settings["train_ds"] |= changes
         sources = [
-            Source(f"c{i}/train", np.array(d, float), w) for i, (d, w) in enumerate(zip(corpora, weights, strict=False))
+            Source(f"c{i}/train", Durations.of(d), w) for i, (d, w) in enumerate(zip(corpora, weights, strict=False))
         ]
         plan = plan_bins(sources, settings["train_ds"]["num_buckets"])
         (tmp_path / "bins.json").write_text(json.dumps(plan))
