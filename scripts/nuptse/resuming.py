@@ -32,10 +32,11 @@ KEPT = 2
 
 @dataclass
 class Position:
-    """Batches that were trained on: in all, and in the running epoch of data that ends."""
+    """Batches that were trained on: in all, and in the running epoch of data that ends, whose number is ``epoch``."""
 
     in_all: int = 0
     in_epoch: int = 0
+    epoch: int = 0
 
 
 class RunFolder:
@@ -239,6 +240,7 @@ class Checkpoints(Callback):
             self.history.forget_best()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        self.position.epoch = trainer.current_epoch
         if not trainer.fit_loop.restarting:
             self.position.in_epoch = 0
 
@@ -283,9 +285,7 @@ def begin_after(loader: DataLoader, position: Position) -> Iterable[Any]:
     options = {"batch_size": None, "num_workers": loader.num_workers, "pin_memory": loader.pin_memory}
     dataset = loader.dataset
     if not isinstance(dataset, IterableDatasetWrapper):
-        rest: Iterable[Any] = DataLoader(
-            dataset, sampler=_SkippingSampler(loader.sampler, position.in_epoch), **options
-        )
+        rest: Iterable[Any] = DataLoader(dataset, sampler=_SkippingSampler(loader.sampler, position), **options)
         return rest
     workers = max(1, loader.num_workers)
 
@@ -314,8 +314,10 @@ class _Endless:
 class _SkippingSampler:
     """A sampler without its first batches; those of later epochs are all there."""
 
-    def __init__(self, sampler: Any, skip: int) -> None:
-        self.sampler, self.skip = sampler, skip
+    def __init__(self, sampler: Any, position: Position) -> None:
+        self.sampler, self.skip = sampler, position.in_epoch
+        # Lightning fetches a first batch before it tells the sampler which epoch it goes on with.
+        sampler.set_epoch(position.epoch)
 
     def __iter__(self) -> Iterator[Any]:
         # A generator, so that nothing is taken off for an iterator that a data loader makes and never asks.

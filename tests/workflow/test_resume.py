@@ -38,6 +38,7 @@ class Runs:
         config = yaml.safe_load((checkout.folder / "config/config.yaml").read_text())
         settings = config["experiments"][experiment]
         settings["train_ds"] = {"num_workers": num_workers, "batch_duration": 200, "quadratic_duration": None}
+        settings["train_ds"]["perturb_speed"] = False  # or seven steps would be less than an epoch
         settings["trainer"] = {"max_steps": 7, "val_check_interval": 3, "log_every_n_steps": 1}
         if settings["layout"] == "tarred":
             settings["trainer"]["limit_train_batches"] = 4
