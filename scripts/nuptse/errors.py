@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
@@ -70,12 +71,15 @@ def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; move it to ``path`` on success, delete it on failure.
 
     The temporary name ends as ``path`` does, for writers that choose the format by the suffix. The file is flushed to
-    the disk before the move, so ``path`` never holds half of a file, not even after a power cut.
+    the disk before the move, so ``path`` never holds half of a file, not even after a power cut. What a killed process
+    left of an earlier attempt is deleted.
 
     Raises:
         FileNotFoundError: the body ended without writing the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in _leftovers(path.parent).pop(path.name, ()):
+        leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield temporary
@@ -83,6 +87,19 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-(.+)", re.DOTALL)
+
+
+@cache
+def _leftovers(folder: Path) -> dict[str, list[Path]]:
+    """Return the temporary files in a folder by their final names, as they were when this process came to it."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.iterdir():  # once: a folder may hold a file for each of many thousand recordings
+        if name := _TEMPORARY.fullmatch(path.name):
+            found.setdefault(name[1], []).append(path)
+    return found
 
 
 def flush_to_disk(path: Path) -> None:

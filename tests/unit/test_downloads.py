@@ -513,3 +513,13 @@ def test_write_atomically_leaves_all_or_nothing(tmp_path):
         raise KeyError(temporary.write_text("second"))
     assert path.read_text() == "first"
     assert names(path.parent) == [path.name]
+
+
+def test_write_atomically_deletes_what_a_killed_process_left_of_the_same_file(tmp_path):
+    (tmp_path / ".0123abcd-cuts.jsonl").write_text("half")
+    others = [".0123abcd-more.jsonl", ".cuts.jsonl", "0123abcd-cuts.jsonl"]
+    for name in others:
+        (tmp_path / name).touch()
+    with write_atomically(tmp_path / "cuts.jsonl") as temporary:
+        temporary.write_text("whole")
+    assert names(tmp_path) == sorted([*others, "cuts.jsonl"])
