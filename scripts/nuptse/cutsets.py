@@ -13,6 +13,7 @@ from nuptse.audio_problems import PROBLEMS, AudioLimits, errors_of
 from nuptse.errors import UserError
 from nuptse.jsonl import read_rows, row_writer, write_rows
 from nuptse.ledgers import Amount, Histogram, Ledger
+from nuptse.scratch import scratch_database
 
 
 class Rejected(msgspec.Struct):
@@ -47,12 +48,13 @@ def build_cutset(
         UserError: no utterance is left, or ``audio`` belongs to other cuts.
     """
     ledger.kept, ledger.histogram = Amount(), Histogram()
-    recordings: dict[str, dict[str, Any]] = {}
     with (
+        scratch_database() as database,
         row_writer(outputs["supervisions"]) as write_supervision,
         row_writer(outputs["cuts"]) as write_cut,
         row_writer(outputs["quarantine"]) as quarantine,
     ):
+        database.execute("CREATE TABLE recordings (id TEXT PRIMARY KEY, row BLOB)")
         for row in (row for path in rejected if path.exists() for row in read_rows(path, Rejected)):
             quarantine(_rejected_row(row))
             ledger.taken.add(row.seconds or 0.0)
@@ -63,13 +65,15 @@ def build_cutset(
                 quarantine(_quarantine_row(cut, facts, codes))
                 ledger.quarantine(f"bad audio: {codes[0]}", cut["duration"])
                 continue
-            recordings[cut["recording"]["id"]] = cut["recording"]
+            recording = cut["recording"]["id"], msgspec.json.encode(cut["recording"])
+            database.execute("INSERT OR IGNORE INTO recordings VALUES (?, ?)", recording)
             write_supervision(cut["supervisions"][0] | {"start": cut["start"]})
             write_cut(cut)
             ledger.keep(cut["duration"])
         if not ledger.kept.utterances:
             raise UserError(f"{ledger.corpus}/{ledger.split}: no utterance is left ({ledger})")
-    write_rows(outputs["recordings"], (recordings[name] for name in sorted(recordings)))
+        rows = database.execute("SELECT row FROM recordings ORDER BY id")
+        write_rows(outputs["recordings"], (msgspec.Raw(row) for (row,) in rows))
     ledger.histogram.sort()
 
 

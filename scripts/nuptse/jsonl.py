@@ -26,12 +26,17 @@ def read_rows(path: Path, row: type[Row]) -> Iterator[Row]:
     Raises:
         UserError: a line is no JSON or lacks a field (names file and line), or the file is damaged.
     """
+    return (found for found, _ in read_lines(path, row))
+
+
+def read_lines(path: Path, row: type[Row]) -> Iterator[tuple[Row, bytes]]:
+    """Yield what :func:`read_rows` does, each with its line, without the line break."""
     decoder = msgspec.json.Decoder(row)
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):  # noqa: B007 -- the messages name it
-                yield decoder.decode(line)
+                yield decoder.decode(line), line.rstrip(b"\n")
     except msgspec.DecodeError as error:
         raise UserError(f"{path}, line {number}: {error}; delete the file to have it made again") from None
     except DAMAGED as error:

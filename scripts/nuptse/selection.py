@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nuptse.errors import UserError
 from nuptse.filters import Filters
-from nuptse.jsonl import read_rows, row_writer
+from nuptse.jsonl import read_lines, row_writer
 from nuptse.ledgers import Ledger
+from nuptse.scratch import scratch_database
 from nuptse.splits import Dealt, Shares, deal
 from nuptse.text import Profile, Step
 
@@ -44,54 +48,108 @@ class Selection:
     shares: Shares | None = None
 
 
-@dataclass
 class Tables:
-    """The rows of a split: all recordings of its parts by id, its supervisions sorted by id, and what was dealt out."""
+    """What a source says of one split, in a database: the recordings of its parts, and its supervisions.
 
-    recordings: dict[str, Row]
-    supervisions: list[Row]
-    unused_recordings: int
-    dealt: Dealt | None
-
-
-def read_tables(recipe_dir: Path, selection: Selection) -> Tables:
-    """Return what a source says of one split.
+    Args:
+        database: empty; gets all rows of the parts as they stand in the manifests.
+        recipe_dir: output of ``prepare_manifests``.
+        selection: names the parts and how they are dealt out.
 
     Raises:
         UserError: unknown part, duplicate ids, a supervision without recording, or one that cannot be dealt out.
     """
-    recordings: dict[str, Row] = {}
-    supervisions: dict[str, Row] = {}
-    for part in selection.parts:
-        tables = {kind: recipe_dir / f"{part}_{kind}.jsonl.gz" for kind in ("recordings", "supervisions")}
-        if not tables["recordings"].exists():
-            parts = sorted(path.name.removesuffix("_recordings.jsonl.gz") for path in recipe_dir.glob("*_recordings.*"))
-            key = "split_by.parts" if selection.shares else f"splits.{selection.split}"
-            raise UserError(
-                f"corpora.{selection.corpus}.{key} is {part!r}, but the recipe found only {', '.join(parts)}"
-            )
-        _add_by_id(recordings, tables["recordings"])
-        for supervision in _add_by_id(supervisions, tables["supervisions"]):
-            if supervision["recording_id"] not in recordings:
+
+    def __init__(self, database: sqlite3.Connection, recipe_dir: Path, selection: Selection) -> None:
+        self._database, self._selection = database, selection
+        for kind in ("recordings", "supervisions"):
+            database.execute(f"CREATE TABLE {kind} (id TEXT PRIMARY KEY, recording TEXT, part TEXT, row BLOB)")
+        for part in selection.parts:
+            if not (recipe_dir / f"{part}_recordings.jsonl.gz").exists():
+                raise UserError(_no_such_part(part, recipe_dir, selection))
+            self._fill("recordings", part, recipe_dir)
+            self._fill("supervisions", part, recipe_dir)
+        self._check_recordings(recipe_dir)
+        self.dealt = deal(selection.corpus, selection.shares, self._supervisions()) if selection.shares else None
+        if self.dealt:
+            self.dealt.check(selection.split)
+
+    @property
+    def unused_recordings(self) -> int:
+        query = "SELECT (SELECT count(*) FROM recordings) - (SELECT count(DISTINCT recording) FROM supervisions)"
+        number: int = self._database.execute(query).fetchone()[0]
+        return number
+
+    def rows(self) -> Iterator[tuple[Row, Recording]]:
+        """Yield the supervisions of the split, sorted by id, each with its recording."""
+        decode, shares = msgspec.json.Decoder(Row).decode, self._selection.shares
+        # Sorted: recipes list files in the order of the file system.
+        for line, recording in self._database.execute(
+            "SELECT supervisions.row, recordings.row FROM supervisions JOIN recordings ON recordings.id = supervisions.recording"
+            " ORDER BY supervisions.id"
+        ):
+            row = decode(line)
+            if shares is None or shares.split_of(str(shares.unit_of(row))) == self._selection.split:
+                yield row, _recording(recording)
+
+    def _supervisions(self) -> Iterator[Row]:
+        lines = self._database.execute("SELECT row FROM supervisions ORDER BY id")
+        return map(msgspec.json.Decoder(Row).decode, (line for (line,) in lines))
+
+    def _fill(self, kind: str, part: str, recipe_dir: Path) -> None:
+        path = recipe_dir / f"{part}_{kind}.jsonl.gz"
+        for row, line in read_lines(path, _Ids):
+            try:
+                values = (row.id, row.recording_id, part, line)
+                self._database.execute(f"INSERT INTO {kind} VALUES (?, ?, ?, ?)", values)
+            except sqlite3.IntegrityError:
                 raise UserError(
-                    f"{tables['supervisions']}: supervision {supervision['id']} belongs to the recording"
-                    f" {supervision['recording_id']}, which {tables['recordings'].name} lacks"
-                )
-    # Sorted: recipes list files in the order of the file system.
-    rows = [supervisions[name] for name in sorted(supervisions)]
-    unused = len(recordings) - len({row["recording_id"] for row in rows})
-    dealt = deal(selection.corpus, selection.shares, rows) if selection.shares else None
-    return Tables(recordings, dealt.of(selection.split) if dealt else rows, unused, dealt)
+                    f"{path}: the id {row.id} stands there twice; ids must be unique within a split"
+                ) from None
+
+    def _check_recordings(self, recipe_dir: Path) -> None:
+        lost = self._database.execute(
+            "SELECT id, part, recording FROM supervisions WHERE recording NOT IN (SELECT id FROM recordings) LIMIT 1"
+        ).fetchone()
+        if lost:
+            name, part, recording = lost
+            raise UserError(
+                f"{recipe_dir / part}_supervisions.jsonl.gz: supervision {name} belongs to the recording {recording},"
+                f" which {part}_recordings.jsonl.gz lacks"
+            )
 
 
-def _add_by_id(rows: dict[str, Row], path: Path) -> list[Row]:
-    """Add the rows of a manifest by their ids, and return them."""
-    added = list(read_rows(path, dict))
-    for row in added:
-        if row["id"] in rows:
-            raise UserError(f"{path}: the id {row['id']} stands there twice; ids must be unique within a split")
-        rows[row["id"]] = row
-    return added
+class Source(msgspec.Struct):
+    channels: list[int]
+
+
+class Recording(msgspec.Struct):
+    """What matters here of a recording in Lhotse's JSON form, and that form itself, as it stood in the manifest."""
+
+    id: str
+    duration: float
+    sources: list[Source]
+    row: msgspec.Raw = msgspec.Raw()
+
+
+_decode_recording = msgspec.json.Decoder(Recording).decode
+
+
+def _recording(line: bytes) -> Recording:
+    recording = _decode_recording(line)
+    recording.row = msgspec.Raw(line)
+    return recording
+
+
+class _Ids(msgspec.Struct):
+    id: str
+    recording_id: str = ""
+
+
+def _no_such_part(part: str, recipe_dir: Path, selection: Selection) -> str:
+    parts = sorted(path.name.removesuffix("_recordings.jsonl.gz") for path in recipe_dir.glob("*_recordings.*"))
+    key = "split_by.parts" if selection.shares else f"splits.{selection.split}"
+    return f"corpora.{selection.corpus}.{key} is {part!r}, but the recipe found only {', '.join(parts)}"
 
 
 def select_utterances(
@@ -109,18 +167,17 @@ def select_utterances(
         The ledger, and what fell to the splits, if they are made by shares.
 
     Raises:
-        UserError: as ``read_tables``; a recording of several channels; or nothing is left.
+        UserError: as ``Tables``; a recording of several channels; or nothing is left.
     """
-    tables = read_tables(recipe_dir, selection)
-    ledger = Ledger(selection.corpus, selection.split, unused_recordings=tables.unused_recordings)
-    if tables.dealt:
-        for split in (name for name in tables.dealt.rows if name != selection.split):
-            ledger.other_splits.include(tables.dealt.amount(split))
     profile, filters = Profile(selection.text, selection.language), Filters(selection.filters)
-    with ExitStack() as files:
-        write_cut, write_dropped = (files.enter_context(row_writer(path)) for path in (selected, dropped))
-        for supervision in tables.supervisions:
-            recording = tables.recordings[supervision["recording_id"]]
+    with ExitStack() as stack:
+        write_cut, write_dropped = (stack.enter_context(row_writer(path)) for path in (selected, dropped))
+        tables = Tables(stack.enter_context(scratch_database()), recipe_dir, selection)
+        ledger = Ledger(selection.corpus, selection.split, unused_recordings=tables.unused_recordings)
+        for split, amount in (tables.dealt.amounts if tables.dealt else {}).items():
+            if split != selection.split:
+                ledger.other_splits.include(amount)
+        for supervision, recording in tables.rows():
             segment, reason = _segment(supervision, recording, profile, filters, ledger)
             if reason is None:
                 write_cut(_cut(segment | {"language": selection.language}, recording))
@@ -137,7 +194,7 @@ def select_utterances(
 
 
 def _segment(
-    supervision: Row, recording: Row, profile: Profile, filters: Filters, ledger: Ledger
+    supervision: Row, recording: Recording, profile: Profile, filters: Filters, ledger: Ledger
 ) -> tuple[Row, str | None]:
     """Return the supervision as it is trained on, and why it is left out, if it is."""
     duration = supervision["duration"]
@@ -146,29 +203,29 @@ def _segment(
     start, end = supervision["start"], supervision["start"] + duration
     if not text:
         return supervision, "no transcript"
-    if start < 0 or start >= recording["duration"] or end > recording["duration"] + END_TOLERANCE_S:
+    if start < 0 or start >= recording.duration or end > recording.duration + END_TOLERANCE_S:
         return supervision, "outside its recording"
-    if end > recording["duration"]:
-        ledger.trimmed.add(end - recording["duration"])
-        duration = recording["duration"] - start
-    channels = [channel for source in recording["sources"] for channel in source["channels"]]
+    if end > recording.duration:
+        ledger.trimmed.add(end - recording.duration)
+        duration = recording.duration - start
+    channels = [channel for source in recording.sources for channel in source.channels]
     if len(channels) > 1:
         raise UserError(
-            f"recording {recording['id']} has {len(channels)} channels: set `channels` of the"
+            f"recording {recording.id} has {len(channels)} channels: set `channels` of the"
             f" corpus {ledger.corpus} to mix, split or the number of one"
         )
     return supervision | {"text": text, "duration": duration}, filters.reason(supervision, text, duration)
 
 
-def _cut(supervision: Row, recording: Row) -> Row:
+def _cut(supervision: Row, recording: Recording) -> Row:
     """Return the MonoCut of one supervision, in Lhotse's JSON form; the supervision's start is relative to the cut."""
     return {
         "id": supervision["id"],
         "start": supervision["start"],
         "duration": supervision["duration"],
-        "channel": recording["sources"][0]["channels"][0],
+        "channel": recording.sources[0].channels[0],
         "supervisions": [supervision | {"start": 0.0}],
-        "recording": recording,
+        "recording": recording.row,
         "type": "MonoCut",
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,33 +104,25 @@ class Shares:
 
 @dataclass
 class Dealt:
-    """The supervisions that fell to each split, and the audio of each unit in seconds."""
+    """How much fell to each split, and the audio of each unit in seconds."""
 
     corpus: str
     shares: Shares
-    rows: dict[str, list[dict[str, Any]]]
+    amounts: dict[str, Amount]
     seconds: dict[str, float]
 
-    def of(self, split: str) -> list[dict[str, Any]]:
-        """Return the supervisions of a split.
-
-        Raises:
-            UserError: nothing fell to it.
-        """
-        if not self.rows[split]:
+    def check(self, split: str) -> None:
+        """Raise a ``UserError`` if nothing fell to the split."""
+        if not self.amounts[split].utterances:
             raise UserError("\n".join([*self.lines(), self._advice(f"nothing fell to {split}")]))
-        return self.rows[split]
-
-    def amount(self, split: str) -> Amount:
-        return Amount(len(self.rows[split]), sum(row["duration"] for row in self.rows[split]))
 
     def lines(self) -> list[str]:
         """Return a line for each split: units, utterances, hours, and the share of hours beside the share wanted."""
         units = Counter(map(self.shares.split_of, self.seconds))
         return [
-            f"{self.corpus}/{split}: {units[split]} {self.shares.noun}, {self.amount(split)}, {self._share(split):.1%}"
+            f"{self.corpus}/{split}: {units[split]} {self.shares.noun}, {amount}, {self._share(split):.1%}"
             f" of the audio; wanted {self.shares.shares[split]:.1%}"
-            for split in self.rows
+            for split, amount in self.amounts.items()
         ]
 
     def warnings(self) -> list[str]:
@@ -143,7 +135,7 @@ class Dealt:
         return [self._advice("; ".join(far))] if far else []
 
     def _share(self, split: str) -> float:
-        return self.amount(split).seconds / (sum(self.seconds.values()) or 1.0)
+        return self.amounts[split].seconds / (sum(self.seconds.values()) or 1.0)
 
     def _advice(self, found: str) -> str:
         """Say what came out, why, and which key would deal better, if one does."""
@@ -164,22 +156,25 @@ class Dealt:
         return max(abs(dealt[name] / total / share - 1) for name, share in self.shares.shares.items())
 
 
-def deal(corpus: str, shares: Shares, supervisions: Sequence[dict[str, Any]]) -> Dealt:
+def deal(corpus: str, shares: Shares, supervisions: Iterable[Mapping[str, Any]]) -> Dealt:
     """Deal out the supervisions of a corpus.
 
     Raises:
         UserError: a supervision without speaker, where speakers are not to be parted.
     """
-    lacking = [row["id"] for row in supervisions if shares.unit_of(row) is None]
+    dealt = Dealt(corpus, shares, {split: Amount() for split in sorted(shares.shares)}, {})
+    lacking, total = [], 0
+    for total, row in enumerate(supervisions, start=1):  # noqa: B007 -- the message says how many there are
+        unit = shares.unit_of(row)
+        if unit is None:
+            lacking.append(row["id"])
+        else:
+            dealt.amounts[shares.split_of(unit)].add(row["duration"])
+            dealt.seconds[unit] = dealt.seconds.get(unit, 0.0) + row["duration"]
     if lacking:
         raise UserError(
-            f"`corpora.{corpus}.split_by.unit` is {shares.unit}, but {len(lacking)} of {len(supervisions)} utterances"
+            f"`corpora.{corpus}.split_by.unit` is {shares.unit}, but {len(lacking)} of {total} utterances"
             f" have none, such as {', '.join(lacking[:3])}: name the speakers in the source, or set `unit: [speaker,"
             " recording]` if nobody speaks in two recordings, or `unit: utterance` if the splits may share voices"
         )
-    dealt = Dealt(corpus, shares, {split: [] for split in sorted(shares.shares)}, {})
-    for row in supervisions:
-        unit = str(shares.unit_of(row))
-        dealt.rows[shares.split_of(unit)].append(row)
-        dealt.seconds[unit] = dealt.seconds.get(unit, 0.0) + row["duration"]
     return dealt

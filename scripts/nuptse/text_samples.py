@@ -31,25 +31,25 @@ class Effect:
 
 
 class _Draw:
-    """The ``size`` items with the smallest hash of their id: a random sample that new data hardly changes."""
+    """The ``size`` texts with the smallest hash of their id: a random sample that new data hardly changes."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._heap: list[tuple[int, str]] = []
+        self._heap: list[tuple[int, str, str]] = []
 
-    def offer(self, name: str) -> None:
-        entry = (-int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big"), name)
+    def offer(self, name: str, text: str) -> None:
+        entry = (-int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big"), name, text)
         if len(self._heap) < self._size:
             heapq.heappush(self._heap, entry)
         else:
             heapq.heappushpop(self._heap, entry)
 
-    def names(self) -> list[str]:
-        return [name for _, name in sorted(self._heap, reverse=True)]
+    def texts(self) -> dict[str, str]:
+        return {name: text for _, name, text in self._heap}
 
 
 def sample_texts(
-    supervisions: Sequence[Mapping[str, Any]], steps: Sequence[Step], language: str, size: int
+    supervisions: Iterable[Mapping[str, Any]], steps: Sequence[Step], language: str, size: int
 ) -> dict[str, Any]:
     """Return what the steps of a profile do to the transcripts of a split.
 
@@ -69,7 +69,8 @@ def sample_texts(
     effects = [Effect(step) for step in steps]
     draws: dict[Any, _Draw] = {kind: _Draw(size) for kind in (*range(len(steps)), EMPTY, UNCHANGED)}
     counts, characters = Counter[Any](), Counter[str]()
-    for supervision in supervisions:
+    total = 0
+    for total, supervision in enumerate(supervisions, start=1):  # noqa: B007 -- what is returned says how many
         before = supervision.get("text") or ""
         texts = [before, *profile.trace(before)]
         changed = [n for n in range(len(steps)) if texts[n] != texts[n + 1]]
@@ -79,24 +80,23 @@ def sample_texts(
         kinds = [*changed, *([] if changed else [UNCHANGED]), *([] if after else [EMPTY])]
         for kind in kinds:
             counts[kind] += 1
-            draws[kind].offer(supervision["id"])
+            draws[kind].offer(supervision["id"], before)
         characters.update(after)
-    drawn = {name for draw in draws.values() for name in draw.names()}
+    drawn = {name: text for draw in draws.values() for name, text in draw.texts().items()}
     return {
-        "utterances": len(supervisions),
-        "changed": len(supervisions) - counts[UNCHANGED],
+        "utterances": total,
+        "changed": total - counts[UNCHANGED],
         "empty": counts[EMPTY],
         "steps": [_as_row(effect) for effect in effects],
         "characters": _by_count(characters),
-        "samples": [_sample(row, profile, steps) for row in supervisions if row["id"] in drawn],
+        "samples": [_sample(name, drawn[name], profile, steps) for name in sorted(drawn)],
     }
 
 
-def _sample(supervision: Mapping[str, Any], profile: Profile, steps: Sequence[Step]) -> dict[str, Any]:
-    before = supervision.get("text") or ""
+def _sample(name: str, before: str, profile: Profile, steps: Sequence[Step]) -> dict[str, Any]:
     texts = [before, *profile.trace(before)]
     made = [{"step": step, "text": texts[n + 1]} for n, step in enumerate(steps) if texts[n] != texts[n + 1]]
-    return {"id": supervision["id"], "before": before, "after": texts[-1].strip(), "steps": made}
+    return {"id": name, "before": before, "after": texts[-1].strip(), "steps": made}
 
 
 def _as_row(effect: Effect) -> dict[str, Any]:

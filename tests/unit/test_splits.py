@@ -20,8 +20,14 @@ def rows(speakers, each=1, seconds=3600.0):
 
 
 def deal(supervisions, split="train", unit="speaker", key="1", shares=SHARES):
-    dealt = deal_out("mine", Shares(unit, key, shares), supervisions)
-    return dealt, dealt.of(split)
+    how = Shares(unit, key, shares)
+    dealt = deal_out("mine", how, supervisions)
+    dealt.check(split)
+    chosen = [row for row in supervisions if how.split_of(how.unit_of(row)) == split]
+    assert (dealt.amounts[split].utterances, dealt.amounts[split].seconds) == (
+        len(chosen), sum(row["duration"] for row in chosen)
+    )  # fmt: skip
+    return dealt, chosen
 
 
 def of_each(supervisions, **how):
