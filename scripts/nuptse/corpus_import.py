@@ -10,10 +10,12 @@ import msgspec
 
 from nuptse.converting import Converter, Policy
 from nuptse.import_ledger import Account, write_account
+from nuptse.import_tables import ImportTables
 from nuptse.importing import import_rows
 from nuptse.jsonl import read_rows
 from nuptse.lhotse_sources import lhotse_rows
 from nuptse.manifests import prepare_recipe
+from nuptse.scratch import scratch_database
 from nuptse.source_settings import Source
 from nuptse.utterances import Row
 
@@ -58,10 +60,12 @@ def import_corpus(task: Import, output_dir: Path) -> str:
             return report
         print(report)
     rows = _recipe_rows(output_dir) if source.kind == "recipe" else _rows(task)
-    files = import_rows(rows, task.converter, account, output_dir, task.threads, task.exclude)
-    made = list(task.converter.made.values())
-    account.converted, account.unpacked = made.count("converted"), made.count("unpacked")
-    write_account(account, (file for file in files if file not in task.converter.made), output_dir)
+    with scratch_database() as database:
+        tables = ImportTables(database)
+        import_rows(rows, tables, task.converter, account, output_dir, task.threads, task.exclude)
+        made = list(task.converter.made.values())
+        account.converted, account.unpacked = made.count("converted"), made.count("unpacked")
+        write_account(account, (file for file in tables.files() if file not in task.converter.made), output_dir)
     removed = task.converter.remove_unused()
     return f"{account}" + (f"\nremoved {removed} audio files of earlier imports" if removed else "")
 

@@ -91,9 +91,9 @@ class Account:
 
 
 def write_account(account: Account, files: Iterable[str], folder: Path) -> None:
-    """Write the account, and the audio files that it speaks of with their sizes (-1 for one that is not there)."""
+    """Write the account, and the audio files that it speaks of, sorted, with their sizes (-1: one is not there)."""
     with write_atomically(folder / FILES) as partial, partial.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps([path, _size(path)]) + "\n" for path in sorted(set(files)))
+        lines.writelines(json.dumps([path, _size(path)]) + "\n" for path in files)
     content = asdict(account) | {"parts": {name: asdict(part) for name, part in sorted(account.parts.items())}}
     with write_atomically(folder / LEDGER) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -107,10 +107,10 @@ def changes_since(folder: Path) -> list[str]:
     """
     try:
         entries: list[str] = list(json.loads((folder / LEDGER).read_bytes())["changes"])
-        lines = (folder / FILES).read_text("utf-8").splitlines()
+        with (folder / FILES).open(encoding="utf-8") as lines:
+            changed = [(path, now) for path, size in map(json.loads, lines) if (now := _size(path)) != size]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # not imported yet
-    changed = [(path, now) for path, size in map(json.loads, lines) if (now := _size(path)) != size]
     if changed:
         digest = hashlib.blake2b(json.dumps(changed).encode(), digest_size=8).hexdigest()
         entries.append(f"{len(entries) + 1}: {len(changed)} audio files, {digest}")

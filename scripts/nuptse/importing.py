@@ -6,90 +6,99 @@ audio whose header can be read, and an account in which every row is either a su
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nuptse.converting import Converter, Policy, Sound
 from nuptse.errors import UserError
 from nuptse.import_ledger import Account, as_text
-from nuptse.jsonl import row_writer, write_rows
-from nuptse.utterances import Rejected, Row, Utterance, portable, recording_ids, utterance_id
+from nuptse.import_tables import ImportTables
+from nuptse.jsonl import row_writer
+from nuptse.utterances import Rejected, Row, Utterance, portable, utterance_id
 
 # A row of a whole file may state a duration that was rounded this much.
 ROUNDING_S = 0.05
 SHOWN = 3
 # Files that a thread looks at before it takes the next lot.
 LOT = 64
+_encode = msgspec.json.Encoder().encode
 
 
 def import_rows(
-    rows: Iterable[Row], converter: Converter, account: Account, output_dir: Path, threads: int, exclude: bool
-) -> list[str]:
+    rows: Iterable[Row],
+    tables: ImportTables,
+    converter: Converter,
+    account: Account,
+    output_dir: Path,
+    threads: int,
+    exclude: bool,
+) -> None:
     """Write ``<part>_recordings``, ``<part>_supervisions`` and ``<part>_rejected`` (``.jsonl.gz``), sorted by id.
 
     Args:
         rows: of the source.
+        tables: empty; are filled in.
         converter: for audio that cannot be used as it is.
         account: is filled in.
         output_dir: must exist.
         threads: audio files that are looked at, or converted, at a time.
         exclude: leave out utterances whose audio cannot be used, instead of raising.
 
-    Returns:
-        The audio files that the rows name.
-
     Raises:
         UserError: two rows have one id, an audio file cannot be used, or nothing is left.
     """
-    utterances, rejected = _divided(rows, account)
-    recordings = recording_ids(utterances)
-    sounds = _sounds(recordings, converter, threads)
-    bad = {audio: found for audio, found in sounds.items() if isinstance(found, str)}
-    if bad and not exclude:
-        raise UserError(_bad_audio(utterances, bad, account.corpus))
-    kept: dict[str, tuple[Utterance, Sound]] = {}
-    for row in utterances:
-        found = sounds[row.audio]
+    _divide(rows, tables, account)
+    tables.name_recordings()
+    tables.add_sounds(_sounds(tables.recordings(), converter, threads))
+    if not exclude and tables.bad_audio(1)[0]:
+        raise UserError(_bad_audio(tables, account.corpus))
+    kept = 0
+    for number, row, recording, found in tables.joined():
         sound = None if isinstance(found, str) else _channel_of(row, found)
-        identity = utterance_id(row, recordings[row.audio], sound is not None and _is_whole(row, sound))
+        identity = utterance_id(row, recording, sound is not None and _is_whole(row, sound))
         reason = found if isinstance(found, str) else _misfit(row, found, converter.policy)
         if sound is None or reason:
-            rejected.append(Rejected(row.part, identity, row.audio, reason, row.seconds))
+            tables.reject(Rejected(row.part, identity, row.audio, reason, row.seconds))
             continue
-        other, _ = kept.setdefault(identity, (row, sound))
-        if other is not row:
-            if not _same(row, other):
+        used = _recording(recording, sound)
+        supervision = _supervision(identity, row, sound, used["id"])
+        owner = tables.keep(identity, number, row.part, _encode(supervision), supervision["duration"])
+        if owner == number:
+            tables.use(used["id"], row.part, _encode(used), used["duration"])
+            kept += 1
+        else:
+            if not _same(row, other := tables.row(owner)):
                 raise UserError(_twice(identity, row, other))
             seconds = sound_s(row, sound)
-            rejected.append(Rejected(row.part, identity, row.audio, "a row that stands there twice", seconds))
+            tables.reject(Rejected(row.part, identity, row.audio, "a row that stands there twice", seconds))
     if not kept:
-        raise UserError(_bad_audio(utterances, bad, account.corpus))
-    _write(kept, recordings, rejected, account, output_dir)
-    return list(sounds)
+        raise UserError(_bad_audio(tables, account.corpus))
+    _write(tables, account, output_dir)
 
 
-def _divided(rows: Iterable[Row], account: Account) -> tuple[list[Utterance], list[Rejected]]:
-    utterances, rejected = [], []
+def _divide(rows: Iterable[Row], tables: ImportTables, account: Account) -> None:
+    found = False
     for row in rows:
         account.part(check_part(row.part)).rows += 1
         if isinstance(row, Rejected):
-            rejected.append(row)
-        else:
-            if "pipe:" in row.audio:
-                raise UserError(
-                    f"{row.place}: the audio is {as_text(row.audio)}; NeMo would run what follows `pipe:` as a shell"
-                    " command: rename the file"
-                )
-            utterances.append(row)
-    if not utterances:
-        left = Counter(row.reason for row in rejected)
-        why = "; ".join(f"left out, {reason}: {count}" for reason, count in left.items())
+            tables.reject(row)
+            continue
+        if "pipe:" in row.audio:
+            raise UserError(
+                f"{row.place}: the audio is {as_text(row.audio)}; NeMo would run what follows `pipe:` as a shell"
+                " command: rename the file"
+            )
+        tables.add(row)
+        found = True
+    if not found:
+        why = "; ".join(f"left out, {reason}: {count}" for reason, count in tables.reasons().items())
         raise UserError(f"`corpora.{account.corpus}.{account.source}` holds no utterance{f' ({why})' if why else ''}")
-    return utterances, rejected
 
 
 def check_part(name: str) -> str:
@@ -124,15 +133,22 @@ def _twice(identity: str, row: Utterance, other: Utterance) -> str:
 # --- audio ---
 
 
-def _sounds(recordings: Mapping[str, str], converter: Converter, threads: int) -> dict[str, list[Sound] | str]:
-    """Return what becomes of each audio file. Threads are enough: reading and converting leave Python's lock."""
+def _sounds(
+    recordings: Iterable[tuple[str, str]], converter: Converter, threads: int
+) -> Iterator[tuple[str, list[Sound] | str]]:
+    """Yield what becomes of each audio file. Threads are enough: reading and converting leave Python's lock."""
 
     def look(lot: Sequence[tuple[str, str]]) -> list[tuple[str, list[Sound] | str]]:
-        return [(audio, converter.sounds(identity, audio)) for audio, identity in lot]
+        return [(audio, converter.sounds(identity, audio)) for identity, audio in lot]
 
+    lots = _lots(recordings)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         try:
-            return dict(pair for found in pool.map(look, _lots(recordings.items())) for pair in found)
+            # Not pool.map, which would list a million files at once.
+            waiting = deque(pool.submit(look, lot) for lot in islice(lots, 2 * threads))
+            while waiting:
+                yield from waiting.popleft().result()
+                waiting.extend(pool.submit(look, lot) for lot in islice(lots, 1))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -144,15 +160,12 @@ def _lots(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
         yield lot
 
 
-def _bad_audio(rows: Sequence[Utterance], bad: Mapping[str, str], corpus: str) -> str:
-    places: dict[str, str] = {}
-    for row in rows:
-        if row.audio in bad:
-            places.setdefault(row.audio, row.place)
-    shown = "; ".join(f"{place}: {as_text(audio)}: {bad[audio]}" for audio, place in list(places.items())[:SHOWN])
-    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+def _bad_audio(tables: ImportTables, corpus: str) -> str:
+    count, first = tables.bad_audio(SHOWN)
+    shown = "; ".join(f"{place}: {as_text(audio)}: {reason}" for place, audio, reason in first)
+    more = f"; and {count - SHOWN} more" if count > SHOWN else ""
     return (
-        f"{len(bad)} audio files of `corpora.{corpus}` cannot be used: {shown}{more}; mend them, or set"
+        f"{count} audio files of `corpora.{corpus}` cannot be used: {shown}{more}; mend them, or set"
         f" `corpora.{corpus}.on_bad_audio: exclude` to leave them out"
     )
 
@@ -190,34 +203,22 @@ def _is_whole(row: Utterance, sound: Sound) -> bool:
 # --- output ---
 
 
-def _write(
-    kept: Mapping[str, tuple[Utterance, Sound]],
-    recordings: Mapping[str, str],
-    rejected: Sequence[Rejected],
-    account: Account,
-    output_dir: Path,
-) -> None:
-    by_part: dict[str, list[str]] = {name: [] for name in account.parts}
-    for identity in sorted(kept):
-        by_part[kept[identity][0].part].append(identity)
-    for part, ids in by_part.items():
-        own, used = account.part(part), {}
+def _write(tables: ImportTables, account: Account, output_dir: Path) -> None:
+    for part, own in account.parts.items():
         with row_writer(output_dir / f"{part}_supervisions.jsonl.gz") as write:
-            for identity in ids:
-                row, sound = kept[identity]
-                recording = _recording(recordings[row.audio], sound)
-                used[recording["id"]] = recording
-                supervision = _supervision(identity, row, sound, recording["id"])
-                write(supervision)
+            for row, duration in tables.kept(part):
+                write(msgspec.Raw(row))
                 own.supervisions += 1
-                own.seconds += supervision["duration"]
-        write_rows(output_dir / f"{part}_recordings.jsonl.gz", (used[name] for name in sorted(used)))
-        own.recordings = len(used)
-        own.recording_seconds = sum(recording["duration"] for recording in used.values())
-        left_out = sorted((left for left in rejected if left.part == part), key=lambda left: (left.id, left.audio))
-        write_rows(output_dir / f"{part}_rejected.jsonl.gz", map(_rejected, left_out))
-        for left in left_out:
-            own.leave_out(left.reason, left.seconds)
+                own.seconds += duration
+        with row_writer(output_dir / f"{part}_recordings.jsonl.gz") as write:
+            for row, duration in tables.used(part):
+                write(msgspec.Raw(row))
+                own.recordings += 1
+                own.recording_seconds += duration
+        with row_writer(output_dir / f"{part}_rejected.jsonl.gz") as write:
+            for left in tables.rejected(part):
+                write(_rejected(left))
+                own.leave_out(left.reason, left.seconds)
 
 
 def _recording(identity: str, sound: Sound) -> dict[str, Any]:

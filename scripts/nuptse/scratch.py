@@ -24,7 +24,8 @@ def scratch_database() -> Iterator[sqlite3.Connection]:
         UserError: the folder for temporary files is full.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as database:
-        database.executescript(f"PRAGMA cache_size = -{CACHE_MB << 10}; PRAGMA journal_mode = OFF; BEGIN")
+        for statement in (f"PRAGMA cache_size = -{CACHE_MB << 10}", "PRAGMA journal_mode = OFF", "BEGIN"):
+            database.execute(statement)
         try:
             yield database
         except sqlite3.OperationalError as error:

@@ -85,8 +85,7 @@ class Tables:
         decode, shares = msgspec.json.Decoder(Row).decode, self._selection.shares
         # Sorted: recipes list files in the order of the file system.
         for line, recording in self._database.execute(
-            "SELECT supervisions.row, recordings.row FROM supervisions JOIN recordings ON recordings.id = supervisions.recording"
-            " ORDER BY supervisions.id"
+            "SELECT s.row, r.row FROM supervisions AS s JOIN recordings AS r ON r.id = s.recording ORDER BY s.id"
         ):
             row = decode(line)
             if shares is None or shares.split_of(str(shares.unit_of(row))) == self._selection.split:

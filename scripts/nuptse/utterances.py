@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from nuptse.errors import UserError
-from nuptse.import_ledger import as_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,46 +88,6 @@ def portable(path: str) -> str:
 
 
 # --- ids ---
-
-
-def recording_ids(rows: Sequence[Utterance]) -> dict[str, str]:
-    """Return the id of the recording in each audio file: the source's own, or its name without the suffix.
-
-    Where two files differ in their suffix only, both keep it. What lies outside of the root of the corpus is named from
-    the folder that all such files share.
-
-    Raises:
-        UserError: one id for two files, or two for one file.
-    """
-    first: dict[str, Utterance] = {}
-    for row in rows:
-        other = first.setdefault(row.audio, row)
-        if other.recording != row.recording:
-            raise UserError(
-                f"{row.place}: {as_text(row.audio)} is the recording {row.recording!r}, but {other.recording!r} in"
-                f" {other.place}"
-            )
-    names = _from_shared_folder({audio: row.name for audio, row in first.items() if not row.recording})
-    stems = Counter(os.path.splitext(name)[0] for name in names.values())
-    ids: dict[str, str] = {}
-    owners: dict[str, Utterance] = {}
-    for audio, row in first.items():
-        stem = os.path.splitext(names.get(audio, ""))[0]
-        identity = row.recording or (stem if stems[stem] == 1 else names[audio])
-        other = owners.setdefault(identity, row)
-        if other is not row:
-            raise UserError(
-                f"{row.place}: the recording {as_text(identity)} is {as_text(audio)}, but {as_text(other.audio)} in"
-                f" {other.place}"
-            )
-        ids[audio] = identity
-    return ids
-
-
-def _from_shared_folder(names: Mapping[str, str]) -> dict[str, str]:
-    elsewhere = {os.path.dirname(name) for name in names.values() if os.path.isabs(name)}
-    shared = os.path.commonpath(elsewhere) if elsewhere else ""
-    return {audio: os.path.relpath(name, shared) if os.path.isabs(name) else name for audio, name in names.items()}
 
 
 def utterance_id(row: Utterance, recording: str, whole: bool) -> str:

@@ -1,0 +1,231 @@
+"""The rows of an import and what is known of their audio, in a database instead of in memory.
+
+Texts that are compared or sorted are stored as bytes (``key``): names of files need not be text. Bytes of UTF-8 sort as
+Python sorts text.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from nuptse.audio_headers import Header
+from nuptse.converting import Sound
+from nuptse.errors import UserError
+from nuptse.import_ledger import as_text
+from nuptse.utterances import Rejected, Utterance
+
+_SCHEMA = """
+CREATE TABLE utterances (number INTEGER PRIMARY KEY, audio BLOB, recording BLOB, row BLOB);
+-- One for each audio file: its first row, the id that the source gives, or the name that an id is made of.
+CREATE TABLE recordings (audio BLOB PRIMARY KEY, first INTEGER, given BLOB, name BLOB, stem BLOB, id BLOB);
+CREATE TABLE sounds (audio BLOB PRIMARY KEY, found BLOB, reason BLOB);
+CREATE TABLE kept (id BLOB PRIMARY KEY, number INTEGER, part TEXT, row BLOB, duration REAL);
+CREATE TABLE used (part TEXT, id BLOB, row BLOB, duration REAL, PRIMARY KEY (part, id));
+CREATE TABLE rejected (part TEXT, id BLOB, audio BLOB, reason BLOB, row BLOB);
+"""
+
+_NAMING = """
+UPDATE recordings SET name = below(name) WHERE given = x'';
+UPDATE recordings SET stem = stem(name) WHERE given = x'';
+CREATE INDEX stems ON recordings (stem);
+UPDATE recordings SET id = CASE
+    WHEN given != x'' THEN given
+    WHEN EXISTS (SELECT 1 FROM recordings AS o WHERE o.stem = recordings.stem AND o.first != recordings.first) THEN name
+    ELSE stem END;
+CREATE INDEX ids ON recordings (id);
+"""
+
+Found = list[Sound] | str
+
+
+class Joined(NamedTuple):
+    """A row, its number, the id of its recording, and the audio of that or the reason why it cannot be used."""
+
+    number: int
+    row: Utterance
+    recording: str
+    found: Found
+
+
+def key(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")
+
+
+# Not pickle, which takes three times as long for such small things.
+_utterance_values = attrgetter(*(field.name for field in fields(Utterance)))
+_rejected_values = attrgetter(*(field.name for field in fields(Rejected)))
+_header_values = attrgetter(*(field.name for field in fields(Header)))
+
+
+def _found_values(found: Found) -> tuple[bytes, bytes | None]:
+    if isinstance(found, str):
+        return b"", key(found)
+    return marshal.dumps([(sound.path, _header_values(sound.header), sound.channel) for sound in found]), None
+
+
+def _found(content: bytes, reason: bytes | None) -> Found:
+    if reason is not None:
+        return _text(reason)
+    return [Sound(path, Header(*header), channel) for path, header, channel in marshal.loads(content)]
+
+
+class ImportTables:
+    """See above.
+
+    Args:
+        database: empty.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._run = database.execute
+        self._run_all(_SCHEMA)
+
+    def _run_all(self, statements: str) -> None:
+        # Not executescript, which ends the transaction: each later statement would be one of its own, at 0.2 ms.
+        for statement in statements.split(";"):
+            self._run(statement)
+
+    # --- rows ---
+
+    def add(self, row: Utterance) -> None:
+        audio, given = key(row.audio), key(row.recording)
+        content = marshal.dumps(_utterance_values(row))
+        number = self._run("INSERT INTO utterances VALUES (NULL, ?, ?, ?)", (audio, given, content)).lastrowid
+        values = (audio, number, given, key(row.name))
+        self._run("INSERT OR IGNORE INTO recordings VALUES (?, ?, ?, ?, NULL, NULL)", values)
+
+    def row(self, number: int) -> Utterance:
+        """Return the row of a number, the first of which is 1."""
+        (content,) = self._run("SELECT row FROM utterances WHERE number = ?", (number,)).fetchone()
+        return Utterance(*marshal.loads(content))
+
+    def reject(self, row: Rejected) -> None:
+        content = marshal.dumps(_rejected_values(row))
+        values = (row.part, key(row.id), key(row.audio), key(row.reason), content)
+        self._run("INSERT INTO rejected VALUES (?, ?, ?, ?, ?)", values)
+
+    def rejected(self, part: str) -> Iterator[Rejected]:
+        """Yield what is left out of a part, sorted by id and audio."""
+        rows = self._run("SELECT row FROM rejected WHERE part = ? ORDER BY id, audio", (part,))
+        return (Rejected(*marshal.loads(content)) for (content,) in rows)
+
+    def reasons(self) -> dict[str, int]:
+        """Return how many rows were left out for each reason, in the order in which the reasons came up."""
+        rows = self._run("SELECT reason, count(*) FROM rejected GROUP BY reason ORDER BY min(rowid)")
+        return {_text(reason): count for reason, count in rows}
+
+    # --- recordings ---
+
+    def name_recordings(self) -> None:
+        """Give each audio file the id of its recording: the source's own, or its name without the suffix.
+
+        Where two files differ in their suffix only, both keep it. What lies outside of the root of the corpus is named
+        from the folder that all such files share.
+
+        Raises:
+            UserError: one id for two files, or two for one file.
+        """
+        other_id = self._run(
+            "SELECT number, first FROM utterances JOIN recordings USING (audio) WHERE recording != given"
+            " ORDER BY number LIMIT 1"
+        ).fetchone()
+        if other_id:
+            row, other = map(self.row, other_id)
+            raise UserError(
+                f"{row.place}: {as_text(row.audio)} is the recording {row.recording!r}, but {other.recording!r} in"
+                f" {other.place}"
+            )
+        shared = self._shared_folder()
+        self._database.create_function("below", 1, lambda name: _below(name, shared), deterministic=True)
+        self._database.create_function("stem", 1, lambda name: os.path.splitext(name)[0], deterministic=True)
+        self._run_all(_NAMING)
+        twice = self._run(
+            "SELECT first, (SELECT min(o.first) FROM recordings AS o WHERE o.id = recordings.id) AS owner"
+            " FROM recordings WHERE owner < first ORDER BY first LIMIT 1"
+        ).fetchone()
+        if twice:
+            row, other = map(self.row, twice)
+            (name,) = self._run("SELECT id FROM recordings WHERE first = ?", twice[:1]).fetchone()
+            raise UserError(
+                f"{row.place}: the recording {as_text(_text(name))} is {as_text(row.audio)}, but"
+                f" {as_text(other.audio)} in {other.place}"
+            )
+
+    def _shared_folder(self) -> bytes:
+        shared = None
+        for (name,) in self._run("SELECT name FROM recordings WHERE given = x''"):
+            if os.path.isabs(name):
+                folder = os.path.dirname(name)
+                shared = folder if shared is None else os.path.commonpath([shared, folder])
+        return shared or b""
+
+    def recordings(self) -> Iterator[tuple[str, str]]:
+        """Yield (id, audio file) of each, in the order of their first rows."""
+        found = self._run("SELECT id, audio FROM recordings ORDER BY first")
+        return ((_text(name), _text(audio)) for name, audio in found)
+
+    def files(self) -> Iterator[str]:
+        """Yield the audio files, sorted."""
+        return (_text(audio) for (audio,) in self._run("SELECT audio FROM recordings ORDER BY audio"))
+
+    # --- audio ---
+
+    def add_sounds(self, found: Iterable[tuple[str, Found]]) -> None:
+        """Keep what was found in each audio file, or the reason why it cannot be used."""
+        rows = ((key(audio), *_found_values(sounds)) for audio, sounds in found)
+        self._database.executemany("INSERT INTO sounds VALUES (?, ?, ?)", rows)
+
+    def bad_audio(self, most: int) -> tuple[int, list[tuple[str, str, str]]]:
+        """Return how many files cannot be used, and (place, file, reason) of the first ``most``."""
+        (count,) = self._run("SELECT count(*) FROM sounds WHERE reason IS NOT NULL").fetchone()
+        rows = self._run(
+            "SELECT first, audio, reason FROM sounds JOIN recordings USING (audio) WHERE reason IS NOT NULL"
+            " ORDER BY first LIMIT ?",
+            (most,),
+        ).fetchall()
+        return count, [(self.row(first).place, _text(audio), _text(reason)) for first, audio, reason in rows]
+
+    def joined(self) -> Iterator[Joined]:
+        """Yield every row with its recording and audio, in the order of the source."""
+        rows = self._run(
+            "SELECT number, row, recordings.id, found, reason FROM utterances JOIN recordings USING (audio)"
+            " JOIN sounds USING (audio) ORDER BY number"
+        )
+        for number, row, recording, found, reason in rows:
+            yield Joined(number, Utterance(*marshal.loads(row)), _text(recording), _found(found, reason))
+
+    # --- what is kept ---
+
+    def keep(self, identity: str, number: int, part: str, row: bytes, duration: float) -> int:
+        """Keep a supervision, JSON, unless one of its id is kept; return the number of the row that is."""
+        values = (key(identity), number, part, row, duration)
+        self._run("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?, ?)", values)
+        owner: int = self._run("SELECT number FROM kept WHERE id = ?", values[:1]).fetchone()[0]
+        return owner
+
+    def use(self, identity: str, part: str, row: bytes, duration: float) -> None:
+        """Keep a recording, JSON, of a part."""
+        self._run("INSERT OR IGNORE INTO used VALUES (?, ?, ?, ?)", (part, key(identity), row, duration))
+
+    def kept(self, part: str) -> Iterator[tuple[Any, float]]:
+        """Yield JSON and duration (s) of the supervisions of a part, sorted by id."""
+        return self._run("SELECT row, duration FROM kept WHERE part = ? ORDER BY id", (part,))
+
+    def used(self, part: str) -> Iterator[tuple[Any, float]]:
+        """Yield JSON and duration (s) of the recordings of a part, sorted by id."""
+        return self._run("SELECT row, duration FROM used WHERE part = ? ORDER BY id", (part,))
+
+
+def _below(name: bytes, shared: bytes) -> bytes:
+    return os.path.relpath(name, shared) if os.path.isabs(name) else name
