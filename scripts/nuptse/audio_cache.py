@@ -24,7 +24,6 @@ from nuptse.errors import write_atomically
 
 # A file that changed a moment ago may change once more within the same tick of the clock of its file system.
 _SETTLED_NS = 2_000_000_000
-_READ = 1 << 20
 
 
 class Stamp(NamedTuple):
@@ -65,15 +64,6 @@ def measuring_version() -> str:
 def stamp_of(path: str) -> Stamp:
     found = os.stat(path)
     return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-def content_of(path: str) -> str:
-    """Return the XXH3-128 of a file's bytes: fast, and proof against accidents, not against malice."""
-    digest = xxhash.xxh3_128()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(_READ):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def settled(stamp: Stamp, now_ns: int) -> Stamp | None:

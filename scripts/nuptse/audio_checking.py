@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 import xxhash
 
-from nuptse.audio_cache import AudioCache, Entry, content_of, settled, stamp_of
+from nuptse.audio_cache import AudioCache, Entry, settled, stamp_of
 from nuptse.audio_facts import MISSING, UNREADABLE
 from nuptse.audio_reading import Segment, measure
+from nuptse.checksums import xxh128_of
 from nuptse.errors import say
 from nuptse.jsonl import read_rows
 from nuptse.unreadable import why_unreadable
@@ -187,7 +188,7 @@ def _measure_file(version: str, file: AudioFile, before: Entry | None) -> tuple[
     now_ns = time.time_ns()
     try:
         stamp = stamp_of(file.path)
-        content = content_of(file.path)
+        content = xxh128_of(file.path)
     except OSError as error:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         found = {"error": MISSING} if missing else {"error": UNREADABLE, "reason": why_unreadable(error, file.path)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -16,8 +15,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
+import xxhash
 
-from nuptse.errors import UserError, sha256_of, write_atomically
+from nuptse.checksums import xxh128_of
+from nuptse.errors import UserError, write_atomically
 from nuptse.jsonl import row_writer
 from nuptse.ledgers import Ledger
 from nuptse.shard_ledger import Shard, write_ledger
@@ -84,7 +85,7 @@ def index_nemo_shards(
             f" shard {odd[0]}"
         )
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        checksums = {path: pool.submit(sha256_of, Path(path)) for path in dict.fromkeys(m.path for m in rows.values())}
+        checksums = {path: pool.submit(xxh128_of, path) for path in dict.fromkeys(m.path for m in rows.values())}
         checked = [pool.submit(_check_shard, number, rows[number], paths[number]) for number in sorted(rows)]
         tar_sums = [found.result() for found in checked]
     folder = Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in [*manifests, *tars]]))
@@ -95,10 +96,10 @@ def index_nemo_shards(
             duration_s=round(math.fsum(row.duration for row in rows[number].rows), 6),
             tar=os.path.relpath(paths[number], folder),
             tar_bytes=os.path.getsize(paths[number]),
-            tar_sha256=tar_sum,
+            tar_xxh128=tar_sum,
             manifest=os.path.relpath(rows[number].path, folder),
             manifest_bytes=os.path.getsize(rows[number].path),
-            manifest_sha256=checksums[rows[number].path].result(),
+            manifest_xxh128=checksums[rows[number].path].result(),
         )
         for number, tar_sum in zip(sorted(rows), tar_sums, strict=True)
     ]
@@ -165,27 +166,27 @@ class _Hashed:
     """A file that is hashed as it is read."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._checksum = file, hashlib.sha256()
+        self._file, self._checksum = file, xxhash.xxh3_128()
 
     def read(self, size: int) -> bytes:
         data = self._file.read(size)
         self._checksum.update(data)
         return data
 
-    def sha256(self) -> str:
+    def xxh128(self) -> str:
         while self.read(1 << 20):
             pass
         return self._checksum.hexdigest()
 
 
 def _check_shard(number: int, manifest: _Manifest, tar_path: str) -> str:
-    """Compare the names in a tar with those in its manifest; return the SHA-256 of the tar."""
+    """Compare the names in a tar with those in its manifest; return the checksum of the tar."""
     try:
         with open(tar_path, "rb") as file:
             hashed = _Hashed(file)
             with tarfile.open(fileobj=hashed, mode="r|", bufsize=1 << 20) as tar:  # type: ignore[call-overload]
                 members = Counter(member.name for member in tar if member.isfile())
-            checksum = hashed.sha256()
+            checksum = hashed.xxh128()
     except OSError as error:
         raise UserError(f"cannot read {tar_path}: {error.strerror or error}") from error
     except tarfile.TarError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from nuptse.errors import UserError, sha256_of
+from nuptse.checksums import xxh128_of
+from nuptse.errors import UserError
 from nuptse.findings import ERROR, Example, Finding
 from nuptse.jsonl import read_rows
 from nuptse.shard_ledger import lost_shards, read_ledger
@@ -39,7 +40,7 @@ def shard_findings(name: str, ledger: Path) -> Iterator[Finding]:
         for kind in ("tar", "manifest"):
             if shard[kind] in lost:
                 damaged[shard[kind]] = "missing, or not of the size in the ledger"
-            elif (hashed or kind == "manifest") and sha256_of(folder / shard[kind]) != shard[f"{kind}_sha256"]:
+            elif (hashed or kind == "manifest") and xxh128_of(folder / shard[kind]) != shard[f"{kind}_xxh128"]:
                 damaged[shard[kind]] = "other bytes than in the ledger"
         if not ours or {shard["tar"], shard["manifest"]} & damaged.keys():
             continue

@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import Any, TypedDict
 
-from nuptse.errors import UserError, sha256_of, write_atomically
+from nuptse.checksums import xxh128_of
+from nuptse.errors import UserError, write_atomically
 
 
 class Shard(TypedDict):
@@ -20,10 +21,10 @@ class Shard(TypedDict):
     duration_s: float
     tar: str
     tar_bytes: int
-    tar_sha256: str
+    tar_xxh128: str
     manifest: str
     manifest_bytes: int
-    manifest_sha256: str
+    manifest_xxh128: str
 
 
 # --- Which shards one job writes ---
@@ -112,7 +113,7 @@ def check_shards(ledger: Path, full: bool = False) -> None:
 
     Args:
         ledger: of a group or of a whole folder.
-        full: also read the files and compare their SHA-256, not only their sizes.
+        full: also read the files and compare their checksums, not only their sizes.
 
     Raises:
         UserError: a file is missing, has another size or (``full``) other bytes.
@@ -128,7 +129,7 @@ def check_shards(ledger: Path, full: bool = False) -> None:
         )
     for shard in content["shards"] if full else []:
         for kind in ("tar", "manifest"):
-            if sha256_of(folder / shard[kind]) != shard[f"{kind}_sha256"]:
+            if xxh128_of(folder / shard[kind]) != shard[f"{kind}_xxh128"]:
                 raise UserError(
                     f"{folder / shard[kind]}: other bytes than in {ledger}; "
                     "delete it and run the workflow again, which writes lost shards anew"

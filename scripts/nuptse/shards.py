@@ -144,10 +144,10 @@ def _write_shard(job: ShardJob) -> Shard:
         duration_s=round(math.fsum(durations), 6),
         tar=tar_name,
         tar_bytes=tar.size,
-        tar_sha256=tar.sha256(),
+        tar_xxh128=tar.xxh128(),
         manifest=manifest_name,
         manifest_bytes=rows.size,
-        manifest_sha256=rows.sha256(),
+        manifest_xxh128=rows.xxh128(),
     )
     write_record(job.output_dir, shard, made_from(job.code, job.rows, states))
     return shard

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from index_nemo_shards import main
-from nuptse.errors import UserError, sha256_of
+from nuptse.checksums import xxh128_of
+from nuptse.errors import UserError
 from nuptse.jsonl import read_rows
 from nuptse.shard_ledger import check_shards, read_ledger, repairs
 from nuptse.source_settings import expand_shards, shard_patterns
@@ -68,7 +69,7 @@ def test_a_ledger_of_what_is_there(shards, capsys):
     for shard in content["shards"]:
         for kind in ("tar", "manifest"):
             path = ledger.parent / content["folder"] / shard[kind]
-            assert (path.stat().st_size, sha256_of(path)) == (shard[f"{kind}_bytes"], shard[f"{kind}_sha256"])
+            assert (path.stat().st_size, xxh128_of(path)) == (shard[f"{kind}_bytes"], shard[f"{kind}_xxh128"])
     check_shards(ledger, full=True)
     all_rows = [row["audio_filepath"] for row in read_rows(ledger.with_name("tarred_audio_manifest.json"), dict)]
     assert all_rows == ["a.wav", "b.wav", "c.wav"]
