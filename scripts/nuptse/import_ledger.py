@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from nuptse.errors import write_atomically
 
 LEDGER = "ledger.json"
 FILES = "files.jsonl"
+# A quarter of a second on a local disk, some seconds on a network file system.
+MOST_LOOKS = 50_000
 
 
 @dataclass
@@ -92,9 +96,12 @@ class Account:
 
 def write_account(account: Account, files: Iterable[str], folder: Path) -> None:
     """Write the account, and the audio files that it speaks of, sorted, with their sizes (-1: one is not there)."""
+    count = 0
     with write_atomically(folder / FILES) as partial, partial.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps([path, _size(path)]) + "\n" for path in files)
-    content = asdict(account) | {"parts": {name: asdict(part) for name, part in sorted(account.parts.items())}}
+        for count, path in enumerate(files, start=1):  # noqa: B007 -- the ledger says how many there are
+            lines.write(json.dumps([path, _size(path)]) + "\n")
+    content = asdict(account) | {"files": count}
+    content["parts"] = {name: asdict(part) for name, part in sorted(account.parts.items())}
     with write_atomically(folder / LEDGER) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
@@ -104,11 +111,14 @@ def changes_since(folder: Path) -> list[str]:
 
     Snakemake looks at none of these files. As a param this list makes it see that one is gone, there again or of
     another size. The next import keeps the list in its account, so that the param stays as it is from then on.
+    Of many files only every so manyth is looked at: each look is a question to the file system at every start.
     """
     try:
-        entries: list[str] = list(json.loads((folder / LEDGER).read_bytes())["changes"])
+        ledger = json.loads((folder / LEDGER).read_bytes())
+        entries: list[str] = list(ledger["changes"])
         with (folder / FILES).open(encoding="utf-8") as lines:
-            changed = [(path, now) for path, size in map(json.loads, lines) if (now := _size(path)) != size]
+            looked_at = map(json.loads, islice(lines, 0, None, math.ceil(ledger["files"] / MOST_LOOKS) or 1))
+            changed = [(path, now) for path, size in looked_at if (now := _size(path)) != size]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # not imported yet
     if changed:

@@ -321,6 +321,18 @@ def test_a_change_of_listed_audio_is_seen_once(corpus):
     assert len(changes_since(corpus.out)) == 2
 
 
+def test_of_many_files_some_are_looked_at(corpus, monkeypatch):
+    rows = "".join(f"{name}.wav,x\n" for name in "bcdef")
+    for name in "bcdef":
+        write_audio(corpus.folder / "corpus" / f"{name}.wav")
+    corpus.read(table(corpus, f"path,text\n{rows}"))
+    monkeypatch.setattr("nuptse.import_ledger.MOST_LOOKS", 3)  # every second
+    (corpus.folder / "corpus" / "c.wav").unlink()
+    assert changes_since(corpus.out) == []
+    (corpus.folder / "corpus" / "d.wav").unlink()
+    assert [change[:16] for change in changes_since(corpus.out)] == ["1: 1 audio files"]
+
+
 # --- rates, channels, formats ---
 
 
