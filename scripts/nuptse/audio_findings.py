@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from nuptse.audio_facts import AudioFacts
 from nuptse.audio_problems import PROBLEMS, AudioLimits, problems_of
 from nuptse.finding_codes import audio_code
 from nuptse.findings import ERROR, Finding, acceptance
 from nuptse.surveys import EXAMPLES, Survey
 
 
-def audio_findings(survey: Survey, facts: Mapping[str, AudioFacts], settings: Mapping[str, Any]) -> Iterator[Finding]:
+def audio_findings(survey: Survey, limits: AudioLimits, settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield one finding for each kind of bad audio in a split.
 
     Args:
         survey: the split; what is in quarantine is not part of it.
-        facts: of its cuts, by id.
+        limits: what is bad.
         settings: of the experiment, see ``examination.examine``.
     """
-    bounds = msgspec.convert(settings["doctor"]["audio"], AudioLimits)
     found: dict[str, list[int]] = {}
-    for index, name in enumerate(survey.ids):
-        for code in problems_of(facts[name], bounds) if name in facts else ():
+    for index, facts in survey.conspicuous.items():
+        for code in problems_of(facts, limits):
             found.setdefault(code, []).append(index)
     for code, indices in found.items():
-        problem, first = PROBLEMS[code], facts[survey.ids[indices[0]]]
+        problem, first = PROBLEMS[code], survey.conspicuous[indices[0]]
         excluded = {f"corpora.{survey.corpus}.on_bad_audio": "exclude"}
         yield Finding(
             code=audio_code(code),
@@ -42,6 +38,6 @@ def audio_findings(survey: Survey, facts: Mapping[str, AudioFacts], settings: Ma
             of=len(survey),
             share_of_hours=survey.share_of_hours(indices),
             examples=[
-                survey.example(index, problem.describe(facts[survey.ids[index]])) for index in indices[:EXAMPLES]
+                survey.example(index, problem.describe(survey.conspicuous[index])) for index in indices[:EXAMPLES]
             ],
         )

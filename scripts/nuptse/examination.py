@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nuptse.audio_facts import AudioFacts
+import msgspec
+
 from nuptse.audio_findings import audio_findings
+from nuptse.audio_problems import AudioLimits
 from nuptse.base_model import BaseModel, read_base_model
 from nuptse.findings import NOTE, Finding, Report, accept, acceptance
-from nuptse.jsonl import read_rows
 from nuptse.set_findings import leak_findings, split_findings, uneven_speakers
 from nuptse.shard_findings import shard_findings
 from nuptse.style_findings import mixed_style
-from nuptse.surveys import Survey, split_facts, survey_split
+from nuptse.surveys import split_facts, survey_split
 from nuptse.text_findings import ledger_findings, text_findings
 from nuptse.training_plan import make_plan, plan_findings
 
@@ -59,8 +60,10 @@ def examine(
     """
     model = read_base_model(base)
     roles = {role: [f"{entry['corpus']}/{entry['split']}" for entry in settings[role]] for role in ROLES}
-    audio = {split.name: _audio_facts(split) for split in splits}
-    surveys = {split.name: _survey(split, model, audio[split.name]) for split in splits}
+    limits = msgspec.convert(settings["doctor"]["audio"], AudioLimits)
+    surveys = {
+        split.name: survey_split(split.name, split.cuts, model.tokenizer, split.audio, limits) for split in splits
+    }
     findings = list(_of_model(model, settings))
     for split in splits:
         survey, trained_on = surveys[split.name], split.name in roles["train"]
@@ -68,8 +71,7 @@ def examine(
         findings += text_findings(survey, model, settings, trained_on)
         findings += split_findings(survey)
         findings += uneven_speakers(survey, settings) if trained_on else []
-        if facts := audio[split.name]:
-            findings += audio_findings(survey, facts, settings)
+        findings += audio_findings(survey, limits, settings)
     train = [surveys[name] for name in roles["train"]]
     judges = [surveys[name] for name in dict.fromkeys(roles["validation"] + roles["test"])]
     findings += mixed_style(train, settings)
@@ -87,15 +89,6 @@ def examine(
         ],
         plan=plan.facts(),
     )
-
-
-def _audio_facts(split: SplitFiles) -> dict[str, AudioFacts]:
-    return {row.id: row for row in read_rows(split.audio, AudioFacts)} if split.audio else {}
-
-
-def _survey(split: SplitFiles, model: BaseModel, facts: Mapping[str, AudioFacts]) -> Survey:
-    digests = {name: row.digest for name, row in facts.items()}
-    return survey_split(split.name, split.cuts, model.tokenizer, digests)
 
 
 def _of_model(model: BaseModel, settings: Mapping[str, Any]) -> Iterator[Finding]:

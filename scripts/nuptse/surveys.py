@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from nuptse.audio_facts import AudioFacts
+from nuptse.audio_problems import AudioLimits, problems_of
 from nuptse.base_model import Tokenizer
+from nuptse.errors import UserError
 from nuptse.findings import Example
 from nuptse.jsonl import read_rows
 
@@ -60,6 +63,7 @@ class Survey:
         unknown_words: the words that they stand in.
         lost_words: how many words that is; none of them can be recognised.
         with_unknown: the utterances with such a character, as indices.
+        conspicuous: facts of the audio that has a problem, by index.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Survey:
     unknown_words: Counter[str] = field(default_factory=Counter)
     lost_words: int = 0
     with_unknown: list[int] = field(default_factory=list)
+    conspicuous: dict[int, AudioFacts] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,25 +120,37 @@ class Survey:
         return dict(sorted(((name, round(value, 3)) for name, value in seconds.items()), key=lambda pair: -pair[1]))
 
 
-def survey_split(name: str, cuts: Path, tokenizer: Tokenizer | None, digests: Mapping[str, str]) -> Survey:
+def survey_split(name: str, cuts: Path, tokenizer: Tokenizer | None, audio: Path | None, limits: AudioLimits) -> Survey:
     """Read the cuts of a split once.
 
     Args:
         name: ``corpus/split``.
         cuts: one cut for each utterance, ``.jsonl.gz``.
         tokenizer: of the base model; None leaves the columns of tokens at 0.
-        digests: of the audio of cuts, by id; empty where it could not be decoded.
+        audio: the ``AudioFacts`` of these cuts, in their order; some of others may stand between. None: not decoded.
+        limits: what a problem of the audio is.
+
+    Raises:
+        UserError: ``audio`` is of other cuts.
     """
     survey = Survey(name, cuts)
     durations: list[float] = []
+    names: dict[str, str] = {}  # one string for each speaker, not for each utterance
+    facts = read_rows(audio, AudioFacts) if audio else None
     for cut in read_rows(cuts, _Cut):
         supervision = cut.supervisions[0]
         survey.ids.append(cut.id)
         survey.texts.append(supervision.text or "")
-        survey.speakers.append(supervision.speaker)
+        speaker = supervision.speaker
+        survey.speakers.append(speaker and names.setdefault(speaker, speaker))
         source = cut.recording.sources[0].source if cut.recording else supervision.recording_id
         place = f"{source}@{cut.start:.6f}"
-        survey.audio.append(digests.get(cut.id) or place)
+        heard = next((row for row in facts if row.id == cut.id), None) if facts else None
+        if facts and heard is None:
+            raise UserError(f"{audio} is not of the cuts in {cuts}: delete it to have it made again")
+        survey.audio.append((heard and heard.digest) or place)
+        if heard and problems_of(heard, limits):
+            survey.conspicuous[len(durations)] = heard
         durations.append(cut.duration)
     survey.duration_s = np.array(durations, dtype=np.float64)
     survey.letters = np.array([len(text) - text.count(" ") for text in survey.texts], dtype=np.int64)
