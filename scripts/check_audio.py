@@ -6,17 +6,19 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from nuptse.audio_cache import AudioCache
-from nuptse.audio_checking import check_audio
+from nuptse.audio_checking import check_audio, facts
 from nuptse.audio_facts import AudioFacts
 from nuptse.audio_problems import AudioLimits, problems_of
 from nuptse.audio_tally import Tally
 from nuptse.errors import run_command, write_atomically
-from nuptse.jsonl import write_rows
+from nuptse.jsonl import row_writer
+from nuptse.scratch import scratch_database
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,20 +33,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--ledger", type=Path, help="output of a group, JSON; what it measured is in the cache")
     args = parser.parse_args(argv)
-    cache = AudioCache(args.cache)
-    rows, effort = check_audio(args.selected, cache, args.workers, tuple(args.group) if args.group else None)
-    # Groups run side by side: none may tidy up what another one is about to read.
-    cache.close(tidy=args.group is None)
+    group = tuple(args.group) if args.group else None
     tally = Tally()
-    for row in rows:
-        facts = msgspec.convert(row, AudioFacts)
-        tally.add(facts, problems_of(facts, args.limits))
-    if args.facts:
-        write_rows(args.facts, rows)
+    with ExitStack() as stack:
+        database = stack.enter_context(scratch_database())
+        cache = AudioCache(args.cache, database)
+        effort = check_audio(args.selected, cache, database, args.workers, group)
+        # Groups run side by side: none may tidy up what another one is about to read.
+        cache.close(tidy=group is None)
+        write = stack.enter_context(row_writer(args.facts)) if args.facts else None
+        for row in facts(database):
+            found = _decode(row)
+            tally.add(found, problems_of(found, args.limits))
+            if write:
+                write(msgspec.Raw(row))
     if args.ledger:
         with write_atomically(args.ledger) as partial:
-            partial.write_text(json.dumps({**dataclasses.asdict(effort), "utterances": len(rows)}) + "\n")
+            partial.write_text(json.dumps({**dataclasses.asdict(effort), "utterances": tally.all.utterances}) + "\n")
     print("\n".join([*tally.lines(), f"{args.selected}: {effort}; {tally}"]))
+
+
+_decode = msgspec.json.Decoder(AudioFacts).decode
 
 
 def _limits(text: str) -> AudioLimits:

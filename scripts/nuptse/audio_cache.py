@@ -8,6 +8,7 @@ leaves at most half a line behind, which is ignored. Whoever deletes the folder 
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 import uuid
 from collections.abc import Sequence
@@ -46,6 +47,9 @@ class Entry(msgspec.Struct, array_like=True):
     measured: list[dict[str, Any]]
 
 
+_decode = msgspec.json.Decoder(Entry).decode
+
+
 class _Key(msgspec.Struct, array_like=True):
     path: str
     stamp: Any
@@ -72,12 +76,18 @@ def settled(stamp: Stamp, now_ns: int) -> Stamp | None:
 
 
 class AudioCache:
-    """The cache in ``folder``, as it was when it was opened, and what this process adds to it."""
+    """The cache in ``folder``, as it was when it was opened, and what this process adds to it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: need not exist.
+        database: where it is kept in the meantime, see ``nuptse.scratch``.
+    """
+
+    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         self.folder = folder
         self.version = measuring_version()
-        self._lines: dict[str, bytes] = {}
+        self._database = database
+        database.execute("CREATE TABLE known (path TEXT PRIMARY KEY, line BLOB)")
         self._files = sorted(folder.glob("[!.]*.jsonl"))
         self._own: BinaryIO | None = None
         self._written_s = 0.0
@@ -87,31 +97,32 @@ class AudioCache:
     def _load(self, file: Path) -> None:
         decoder = msgspec.json.Decoder(_Key)
         try:
-            lines = file.read_bytes().splitlines()
+            with file.open("rb") as lines:
+                for line in lines:
+                    try:
+                        key = decoder.decode(line)
+                    except msgspec.DecodeError:  # the last line of a process that was killed
+                        continue
+                    if key.version == self.version:
+                        self._keep(key.path, line.rstrip(b"\n"))
         except FileNotFoundError:  # another process has just put it together with others
             return
-        for line in lines:
-            try:
-                key = decoder.decode(line)
-            except msgspec.DecodeError:  # the last line of a process that was killed
-                continue
-            if key.version == self.version:
-                self._lines[key.path] = line
+
+    def _keep(self, path: str, line: bytes) -> None:
+        self._database.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (path, line))
 
     def entry(self, path: str, segments: Sequence[Segment]) -> Entry | None:
         """Return what is known of a file if it is known of all these segments."""
-        line = self._lines.get(path)
-        if line is None:
-            return None
+        row = self._database.execute("SELECT line FROM known WHERE path = ?", (path,)).fetchone()
         try:
-            entry = msgspec.json.decode(line, type=Entry)
+            entry = _decode(row[0]) if row else None
         except msgspec.DecodeError:
             return None
-        return entry if entry.segments == list(segments) else None
+        return entry if entry and entry.segments == list(segments) else None
 
     def add(self, entry: Entry) -> None:
         line = msgspec.json.encode(entry)
-        self._lines[entry.path] = line
+        self._keep(entry.path, line)
         if self._own is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{uuid.uuid4().hex}.jsonl"
@@ -129,6 +140,7 @@ class AudioCache:
         if not tidy or len(self._files) < 2:
             return
         with write_atomically(self.folder / f"{uuid.uuid4().hex}.jsonl") as partial, partial.open("wb") as file:
-            file.writelines(line + b"\n" for line in self._lines.values())
+            rows = self._database.execute("SELECT line FROM known ORDER BY path")
+            file.writelines(line + b"\n" for (line,) in rows)
         for path in self._files:
             path.unlink(missing_ok=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from nuptse.workers import worker_processes
 _ALONE_S = 3600.0
 _FILES_PER_TASK = 16
 _PROGRESS_S = 30.0
+_encode = msgspec.json.Encoder().encode
 
 
 class _Source(msgspec.Struct):
@@ -76,65 +79,88 @@ class Effort:
 
 
 def check_audio(
-    selected: Path, cache: AudioCache, workers: int, group: tuple[int, int] | None = None
-) -> tuple[list[dict[str, Any]], Effort]:
-    """Measure the audio of the cuts of a split.
+    selected: Path,
+    cache: AudioCache,
+    database: sqlite3.Connection,
+    workers: int,
+    group: tuple[int, int] | None = None,
+) -> Effort:
+    """Measure the audio of the cuts of a split; ``facts`` gives what was found.
 
     Args:
         selected: cuts, JSONL(.gz).
         cache: is asked and added to.
+        database: where all of this is kept in the meantime, see ``nuptse.scratch``.
         workers: processes.
         group: ``(g, n)`` for the files of the g-th of n groups only, g from 0.
-
-    Returns:
-        One row for each cut, of the form of ``AudioFacts``, in the order of ``selected``.
     """
-    rows, files = _read(selected, group)
-    effort = Effort(len(files))
-    unknown = []
-    for file in files:
+    for table in (
+        "cuts (path TEXT, number INTEGER, start REAL, duration REAL, channel INTEGER, declared BLOB)",
+        "facts (number INTEGER PRIMARY KEY, found BLOB)",
+        "unknown (path TEXT PRIMARY KEY)",
+    ):
+        database.execute(f"CREATE TABLE {table}")
+    _read(selected, group, database)
+    effort, unknown, unknown_s = Effort(), 0, 0.0
+    for file in _files(database, "cuts"):
+        effort.files += 1
         known = _known(file, cache)
         if known is None:
-            unknown.append(file)
+            database.execute("INSERT INTO unknown VALUES (?)", (file.path,))
+            unknown, unknown_s = unknown + 1, unknown_s + file.seconds
         else:
-            _enter(rows, file, known)
-    for file, entry, fresh in _measured(unknown, cache, workers):
-        _enter(rows, file, entry.measured)
+            _enter(database, file, known)
+    files = _files(database, "unknown JOIN cuts USING (path)")
+    for file, entry, fresh in _measured(files, unknown, unknown_s, cache, workers):
+        _enter(database, file, entry.measured)
         if entry.content:
             cache.add(entry)
         effort.decoded += fresh
         effort.unopened += not entry.content
-    return rows, effort
+    return effort
 
 
-def _read(selected: Path, group: tuple[int, int] | None) -> tuple[list[dict[str, Any]], list[AudioFile]]:
-    """Return what the manifest declares of each cut, and the files in the order in which they come up."""
-    rows: list[dict[str, Any]] = []
-    files: dict[str, AudioFile] = {}
-    for cut in read_rows(selected, _Cut):
+def facts(database: sqlite3.Connection) -> Iterator[bytes]:
+    """Yield a row for each cut, JSON of the form of ``AudioFacts``, in the order of the manifest."""
+    rows = database.execute("SELECT declared, found FROM cuts JOIN facts USING (number) ORDER BY number")
+    # The members of two objects, neither of which is empty.
+    return (declared[:-1] + b"," + found[1:] for declared, found in rows)
+
+
+def _read(selected: Path, group: tuple[int, int] | None, database: sqlite3.Connection) -> None:
+    """Keep what the manifest declares of each cut, in its order."""
+    for number, cut in enumerate(read_rows(selected, _Cut)):
         recording, source = cut.recording, cut.recording.sources[0]
         if group is not None and xxhash.xxh32_intdigest(source.source.encode()) % group[1] != group[0]:
             continue
-        file = files.setdefault(source.source, AudioFile(source.source, [], []))
-        file.rows.append(len(rows))
-        file.segments.append(Segment(cut.start, cut.duration, source.channels.index(cut.channel)))
-        rows.append(
-            {
-                "id": cut.id,
-                "audio": source.source,
-                "start_s": cut.start,
-                "duration_s": cut.duration,
-                "declared_s": recording.duration,
-                "declared_rate": recording.sampling_rate,
-                "declared_channels": len(source.channels),
-            }
-        )
-    return rows, list(files.values())
+        declared = {
+            "id": cut.id,
+            "audio": source.source,
+            "start_s": cut.start,
+            "duration_s": cut.duration,
+            "declared_s": recording.duration,
+            "declared_rate": recording.sampling_rate,
+            "declared_channels": len(source.channels),
+        }
+        channel = source.channels.index(cut.channel)
+        values = (source.source, number, cut.start, cut.duration, channel, _encode(declared))
+        database.execute("INSERT INTO cuts VALUES (?, ?, ?, ?, ?, ?)", values)
 
 
-def _enter(rows: list[dict[str, Any]], file: AudioFile, measured: Sequence[dict[str, Any]]) -> None:
-    for row, found in zip(file.rows, measured, strict=True):
-        rows[row] |= found
+def _files(database: sqlite3.Connection, tables: str) -> Iterator[AudioFile]:
+    """Yield the files with their cuts, sorted by path."""
+    rows = database.execute(f"SELECT path, number, start, duration, channel FROM {tables} ORDER BY path, number")
+    for path, cuts in groupby(rows, key=itemgetter(0)):
+        file = AudioFile(path, [], [])
+        for _, number, *segment in cuts:
+            file.rows.append(number)
+            file.segments.append(Segment(*segment))
+        yield file
+
+
+def _enter(database: sqlite3.Connection, file: AudioFile, measured: Sequence[dict[str, Any]]) -> None:
+    rows = [(row, _encode(found)) for row, found in zip(file.rows, measured, strict=True)]
+    database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
 
 
 def _known(file: AudioFile, cache: AudioCache) -> list[dict[str, Any]] | None:
@@ -154,13 +180,14 @@ _Task = tuple[AudioFile, Entry | None]
 Result = tuple[AudioFile, Entry, bool]
 
 
-def _measured(files: list[AudioFile], cache: AudioCache, workers: int) -> Iterator[Result]:
+def _measured(
+    files: Iterator[AudioFile], count: int, seconds: float, cache: AudioCache, workers: int
+) -> Iterator[Result]:
     """Yield the results of all files, in any order, and say how it goes."""
-    batches = (files[start : start + _FILES_PER_TASK] for start in range(0, len(files), _FILES_PER_TASK))
+    batches = iter(lambda: list(islice(files, _FILES_PER_TASK)), [])
     tasks = ([(file, cache.entry(file.path, file.segments)) for file in batch] for batch in batches)
-    total_s = sum(file.seconds for file in files)
-    progress = _Progress(len(files), total_s)
-    alone = workers <= 1 or total_s < _ALONE_S
+    progress = _Progress(count, seconds)
+    alone = workers <= 1 or seconds < _ALONE_S
     measured = (
         map(partial(measure_files, cache.version), tasks) if alone else _in_parallel(cache.version, tasks, workers)
     )

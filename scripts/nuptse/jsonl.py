@@ -41,6 +41,8 @@ def read_lines(path: Path, row: type[Row]) -> Iterator[tuple[Row, bytes]]:
         raise UserError(f"{path}, line {number}: {error}; delete the file to have it made again") from None
     except DAMAGED as error:
         raise UserError(f"{path}, after line {number}: {error}; delete the file to have it made again") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -440,13 +441,13 @@ def _lines(cache):
 
 
 def test_jobs_at_once_share_a_cache(tmp_path):
-    one, other = AudioCache(tmp_path), AudioCache(tmp_path)
+    one, other = AudioCache(tmp_path, sqlite3.connect(":memory:")), AudioCache(tmp_path, sqlite3.connect(":memory:"))
     entry = audio_checking.Entry("a", None, "c", one.version, [], [])
     one.add(entry)
     other.add(audio_checking.Entry("b", None, "c", one.version, [], []))
     one.close()
     other.close(tidy=True)
-    both = AudioCache(tmp_path)
+    both = AudioCache(tmp_path, sqlite3.connect(":memory:"))
     assert both.entry("b", []) is not None and both.entry("a", []) is not None
 
 
