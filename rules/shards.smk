@@ -55,9 +55,10 @@ rule tar_shards:
         folder=subpath(output.ledger, ancestor=2),
         shards_per_job=ask(plan.shards_per_job),
         repair=ask(plan.repairs),
+        audio=ask(plan.shard_audio),
     shell:
         "python {input.code[0]:q} --manifest {input.manifest:q} --plan {input.plan:q} --group {wildcards.group}"
-        " --shards-per-job {params.shards_per_job} --repair {params.repair:q} --workers {threads}"
+        " --shards-per-job {params.shards_per_job} {params.audio:q} --repair {params.repair:q} --workers {threads}"
         " --output-dir {params.folder:q} --ledger {output.ledger:q} > {log:q} 2>&1"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nuptse.errors import UserError, run_command
 from nuptse.shard_ledger import group_shards
+from nuptse.shard_members import FORMS
 from nuptse.shard_plan import load_plan
 from nuptse.shard_records import code_state
 from nuptse.shards import write_group
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-dir", type=Path, required=True, help="folder of all shards")
     parser.add_argument("--ledger", type=Path, required=True, help="output, JSON")
     parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--audio", choices=list(FORMS), help="write all audio in this form; without it as it is")
     parser.add_argument("--repair", default="[]", help="JSON list of repairs so far, kept in the ledger")
     args = parser.parse_args(argv)
     plan = load_plan(args.plan)
@@ -36,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parse_repairs(args.repair),
         args.workers,
         code_state(source_files(Path(__file__))),
+        args.audio,
     )
     planned = sum(len(plan.lines(shard_id)) for shard_id in shard_ids)
     written = sum(shard["utterances"] for shard in shards)

@@ -182,6 +182,10 @@ class CorpusPlan(PlanBase):
         count: int = self.corpora[corpus]["num_shards"]
         return count
 
+    def shard_audio(self, corpus: str) -> list[str]:
+        form = self.corpora[corpus]["shard_audio"]
+        return ["--audio", form] if form else []
+
     def shards_per_job(self, corpus: str) -> int:
         """4 shards, or more where that would make over 100 jobs."""
         return max(4, -(-self.num_shards(corpus) // 100))

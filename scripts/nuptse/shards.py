@@ -15,7 +15,7 @@ import msgspec
 
 from nuptse.errors import UserError, flush_to_disk
 from nuptse.shard_ledger import Shard, write_ledger
-from nuptse.shard_members import cut_segment, member_name
+from nuptse.shard_members import FORMS, encode, is_of_form, member_name
 from nuptse.shard_plan import RowsHash, ShardPlan, line_number
 from nuptse.shard_records import (
     aside,
@@ -43,6 +43,7 @@ class ShardJob:
         shard_id: i, from 0.
         output_dir: folder of the shards; must exist with its ``sharded_manifests`` and ``ledger/shards``.
         code: what tells the code that writes shards from another, see ``code_state``.
+        form: in which all audio is written, see ``shard_members.FORMS``; None: files as they are, segments as FLAC.
     """
 
     manifest: Path
@@ -51,6 +52,11 @@ class ShardJob:
     shard_id: int
     output_dir: Path
     code: str
+    form: str | None = None
+
+    @property
+    def made_by(self) -> str:
+        return f"{self.code} {self.form}" if self.form else self.code
 
 
 def _names(shard_id: int) -> tuple[str, str]:
@@ -67,7 +73,7 @@ def make_shard(job: ShardJob) -> tuple[Shard, bool]:
             for byte, the one that was planned.
     """
     if has_record(job.output_dir, job.shard_id):
-        origin = made_from(job.code, job.rows, _audio_states(job))
+        origin = made_from(job.made_by, job.rows, _audio_states(job))
         shard, is_aside = written_before(job.output_dir, job.shard_id, origin)
         if shard is not None:
             return shard, is_aside
@@ -127,7 +133,7 @@ def _write_shard(job: ShardJob) -> Shard:
     ):
         for start, row in _planned_rows(job):
             try:
-                member, state = _add_member(tar, row, job.shard_id)
+                member, state = _add_member(tar, row, job)
                 rows.write(msgspec.json.encode(member) + b"\n")
             except UserError as error:
                 raise UserError(f"{_place(job.manifest, start)}: {error}") from error
@@ -149,18 +155,18 @@ def _write_shard(job: ShardJob) -> Shard:
         manifest_bytes=rows.size,
         manifest_xxh128=rows.xxh128(),
     )
-    write_record(job.output_dir, shard, made_from(job.code, job.rows, states))
+    write_record(job.output_dir, shard, made_from(job.made_by, job.rows, states))
     return shard
 
 
-def _add_member(tar: TarFile, row: dict[str, Any], shard_id: int) -> tuple[dict[str, Any], bytes]:
+def _add_member(tar: TarFile, row: dict[str, Any], job: ShardJob) -> tuple[dict[str, Any], bytes]:
     """Append the audio of a row to a tar; return the row of the shard's manifest, and the state of the audio file.
 
     A segment becomes a recording of its own. NeMo could cut it on reading, but returns all of the
     recording where that is less than 0.2 s longer than the segment.
     """
     audio, offset_s = row["audio_filepath"], row.get("offset")
-    if offset_s is None:
+    if offset_s is None and (job.form is None or is_of_form(audio, job.form)):
         name = member_name(row["id"], audio)
         try:
             descriptor = os.open(audio, os.O_RDONLY)
@@ -173,13 +179,14 @@ def _add_member(tar: TarFile, row: dict[str, Any], shard_id: int) -> tuple[dict[
             tar.add_file(name, descriptor, status.st_size)
         finally:
             os.close(descriptor)
-        return {**row, "audio_filepath": name, "shard_id": shard_id}, state_of(status)
+        return {**row, "audio_filepath": name, "shard_id": job.shard_id}, state_of(status)
     state = state_at(audio)  # before it is read: a change meanwhile is seen the next time
-    flac, rate = cut_segment(audio, offset_s, row["duration"])
-    name = member_name(row["id"], "segment.flac")
-    tar.add(name, flac)
+    form = job.form or "flac"
+    content, rate = encode(audio, offset_s, row["duration"], form)
+    name = member_name(row["id"], f"audio{FORMS[form]}")
+    tar.add(name, content)
     member = {key: value for key, value in row.items() if key != "offset"}
-    return {**member, "audio_filepath": name, "sampling_rate": rate, "shard_id": shard_id}, state
+    return {**member, "audio_filepath": name, "sampling_rate": rate, "shard_id": job.shard_id}, state
 
 
 def _clear(output_dir: Path, shard_ids: Sequence[int]) -> None:
@@ -201,6 +208,7 @@ def write_group(
     repairs: Sequence[str] = (),
     workers: int = 1,
     code: str = "",
+    form: str | None = None,
 ) -> tuple[list[Shard], int]:
     """Write some shards of a plan and, last, the ledger which proves that all of them are complete.
 
@@ -216,6 +224,7 @@ def write_group(
         repairs: kept in the ledger; see ``repairs``.
         workers: number of processes; with 1, no other process is started.
         code: what tells the code that writes shards from another, see ``code_state``.
+        form: of all audio, see ``ShardJob``.
 
     Returns:
         The rows of the ledger, and how many of the shards were there before.
@@ -228,7 +237,7 @@ def write_group(
         raise _changed(manifest)
     for folder in ("sharded_manifests", "ledger/shards"):
         (output_dir / folder).mkdir(parents=True, exist_ok=True)
-    jobs = [ShardJob(manifest, plan.lines(i), plan.rows[i].tobytes(), i, output_dir, code) for i in shard_ids]
+    jobs = [ShardJob(manifest, plan.lines(i), plan.rows[i].tobytes(), i, output_dir, code, form) for i in shard_ids]
     try:
         if workers <= 1 or len(jobs) == 1:
             made = list(map(make_shard, jobs))

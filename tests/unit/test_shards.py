@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuptse.errors import UserError
+from nuptse.ogg import with_serial
 from nuptse.shard_index import index_shards, metadata_yaml
 from nuptse.shard_ledger import check_shards, group_shards, lost_shards, num_groups, repairs
-from nuptse.shard_members import cut_segment, member_name
+from nuptse.shard_members import FORMS, encode, is_of_form, member_name
 from nuptse.shard_plan import load_plan, plan_shards, save_plan, shard_ranks
 from nuptse.shards import write_group
 
@@ -395,7 +396,7 @@ def test_a_segment_keeps_the_precision_of_its_recording(tmp_path, suffix, subtyp
     audio = tmp_path / f"long.{suffix}"
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (RATE, 2))  # Two channels stay two.
     soundfile.write(audio, noise, RATE, subtype=subtype)
-    flac, rate = cut_segment(str(audio), 0.25, 0.5)
+    flac, rate = encode(str(audio), 0.25, 0.5, "flac")
     info = soundfile.info(io.BytesIO(flac))
     assert (info.format, info.subtype, info.frames, info.channels, rate) == ("FLAC", kept, RATE // 2, 2, RATE)
     whole, _ = soundfile.read(audio)
@@ -407,14 +408,94 @@ def test_a_segment_keeps_the_precision_of_its_recording(tmp_path, suffix, subtyp
 def test_a_segment_may_miss_one_sample_of_rounding_but_no_more(tmp_path):
     write_audio(tmp_path / "a.wav", 1, seconds=1)
     almost = 0.5 - 0.4 / RATE  # 4000 + 4001 samples by rounding each.
-    flac, _ = cut_segment(str(tmp_path / "a.wav"), almost, 0.5 + 0.6 / RATE)
+    flac, _ = encode(str(tmp_path / "a.wav"), almost, 0.5 + 0.6 / RATE, "flac")
     assert soundfile.info(io.BytesIO(flac)).frames == 4000
     for offset, duration in [(0.5, 0.51), (2.0, 0.1), (0.0, 1e-9)]:
         with pytest.raises(UserError, match=r"a.wav has 1.0 s, which has no segment"):
-            cut_segment(str(tmp_path / "a.wav"), offset, duration)
+            encode(str(tmp_path / "a.wav"), offset, duration, "flac")
     (tmp_path / "b.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"cannot read .*b.wav"):
-        cut_segment(str(tmp_path / "b.wav"), 0, 1)
+        encode(str(tmp_path / "b.wav"), 0, 1, "flac")
+
+
+# --- Audio in another form ---
+
+
+def speech_like(path: Path, seconds: float = 1.0, rate: int = 16000) -> np.ndarray:
+    """Write a tone that comes and goes, which a lossy codec keeps; return its samples."""
+    time = np.arange(int(seconds * rate)) / rate
+    samples = 0.3 * np.sin(2 * np.pi * 440 * time) * np.sin(2 * np.pi * 3 * time) ** 2
+    soundfile.write(path, samples, rate)
+    return samples
+
+
+def test_opus_is_small_has_every_sample_and_is_the_same_each_time(tmp_path):
+    samples = speech_like(tmp_path / "a.wav", 2.0)
+    opus, rate = encode(str(tmp_path / "a.wav"), None, 2.0, "opus")
+    assert opus == encode(str(tmp_path / "a.wav"), None, 2.0, "opus")[0], "Ogg's serial number is drawn by chance"
+    info = soundfile.info(io.BytesIO(opus))
+    assert (info.subtype, info.samplerate, info.frames, rate) == ("OPUS", 16000, 32000, 16000)
+    heard, _ = soundfile.read(io.BytesIO(opus))
+    assert np.square(heard - samples).mean() < 0.01 * np.square(samples).mean()
+    assert len(opus) < (tmp_path / "a.wav").stat().st_size / 5
+    part, _ = encode(str(tmp_path / "a.wav"), 0.5, 0.25, "opus")
+    assert soundfile.info(io.BytesIO(part)).frames == 4000
+
+
+def test_opus_wants_one_of_its_rates(tmp_path):
+    speech_like(tmp_path / "a.wav", rate=22050)
+    with pytest.raises(UserError, match="has 22050 Hz, and Opus knows only 8000, .* or `shard_audio: flac`"):
+        encode(str(tmp_path / "a.wav"), None, 1.0, "opus")
+
+
+@given(st.lists(st.binary(max_size=700), min_size=1, max_size=4), st.integers(0, 2**32 - 1))
+def test_the_checksum_of_an_ogg_page_is_that_of_rfc_3533(parts, serial):
+    def bit_by_bit(page: bytes) -> int:
+        crc = 0
+        for byte in page:
+            crc ^= byte << 24
+            for _ in range(8):
+                crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+        return crc
+
+    def page(body: bytes, number: int) -> bytes:
+        lacing = bytes([255] * (len(body) // 255) + [len(body) % 255])
+        return b"OggS" + bytes(10) + number.to_bytes(4, "little") + bytes(8) + bytes([len(lacing)]) + lacing + body
+
+    stream = with_serial(b"".join(page(part, 7) for part in parts), serial)
+    for part in parts:
+        expected = page(part, serial)
+        crc = bit_by_bit(expected).to_bytes(4, "little")
+        own, stream = stream[: len(expected)], stream[len(expected) :]
+        assert own == expected[:22] + crc + expected[26:]
+    assert stream == b""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_shards_hold_the_audio_in_the_form_that_is_wanted(tmp_path, form):
+    rows = []
+    for name in ("a.wav", "b.flac"):
+        samples = speech_like(tmp_path / name)
+        row = {"id": name[0], "audio_filepath": str(tmp_path / name), "duration": len(samples) / 16000, "text": "x"}
+        rows.append(row | {"lang": "en", "sampling_rate": 16000})
+    rows.append({**rows[0], "id": "c", "offset": 0.25, "duration": 0.5})
+    del rows[2]["sampling_rate"]
+    manifest = write_manifest(tmp_path / "m.json", rows)
+    plan, out = plan_shards(manifest, 1, 0), tmp_path / "out"
+    before = write_group(manifest, plan, [0], out, out / "0.json")
+    after, kept = write_group(manifest, plan, [0], out, out / "0.json", form=form)
+    assert kept == 0 and before != after, "what was written in another form does not stay"
+    with tarfile.open(out / "audio_0.tar") as tar:
+        members = {name: tar.extractfile(name).read() for name in tar.getnames()}
+    assert sorted(members) == [f"{name}{FORMS[form]}" for name in "abc"]
+    assert (members[f"b{FORMS[form]}"] == (tmp_path / "b.flac").read_bytes()) == is_of_form("b.flac", form)
+    written = [json.loads(line) for line in (out / "sharded_manifests/manifest_0.json").read_text().splitlines()]
+    for row in written:
+        info = soundfile.info(io.BytesIO(members[row["audio_filepath"]]))
+        assert (
+            info.frames / info.samplerate == row["duration"] and row["sampling_rate"] == 16000 and "offset" not in row
+        )
+    assert write_group(manifest, plan, [0], out, out / "0.json", form=form) == (after, 1)
 
 
 # --- Failures ---
@@ -678,3 +759,17 @@ def test_nemo_reads_back_every_utterance(tmp_path, nemo_reader, num_shards):
         np.testing.assert_array_equal(cut.load_audio()[0], samples)
     assert not expected
     assert len(cuts) == len(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", FORMS)
+def test_nemo_reads_audio_in_another_form(tmp_path, nemo_reader, form):
+    samples = speech_like(tmp_path / "a.wav")
+    row = {"id": "a", "audio_filepath": str(tmp_path / "a.wav"), "duration": 1.0, "text": "x", "sampling_rate": 16000}
+    manifest, out = write_manifest(tmp_path / "m.json", [row]), tmp_path / "out"
+    write_group(manifest, plan_shards(manifest, 1, 0), [0], out, out / "0.json", form=form)
+    (cut,) = nemo_reader(f"{out}/sharded_manifests/manifest_0.json", f"{out}/audio_0.tar")
+    heard = cut.load_audio()[0]
+    assert cut.duration == 1.0 and cut.sampling_rate == 16000 and len(heard) == len(samples)
+    assert np.square(heard - samples).mean() < 0.01 * np.square(samples).mean()

@@ -290,6 +290,12 @@ CONFIG_CHANGES = {
         {"corpora": {"quickstart": {"num_shards": 4}}},
         (shards("quickstart", 1)) | trained("nemo_tarred", "nemo_multidataset") | examined("nemo_tarred", "nemo_multidataset"),
     ),
+    "shards in another form": (
+        {"corpora": {"quickstart": {"shard_audio": "flac"}}},
+        (shards("quickstart", 2) - {"plan_shards corpus=quickstart, split=train"})
+        | trained("nemo_tarred", "nemo_multidataset")
+        | examined("nemo_tarred", "nemo_multidataset"),
+    ),
     "another base model": ({"models": {"quickstart_base": {"sha256": "0" * 64}}}, MODEL | trained(*FOUR) | examined(*FOUR) | judged(BASE)),
     "a new experiment": (
         {"experiments": {"again": {"layout": "cutset"}}},
