@@ -20,6 +20,19 @@ _encoder = msgspec.json.Encoder()
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
+def raw_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file as they are.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as lines:
+            yield from lines
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
 def read_rows(path: Path, row: type[Row]) -> Iterator[Row]:
     """Yield each line of ``path`` as a ``row`` (``dict`` or a ``msgspec.Struct`` with the fields that matter).
 

@@ -8,7 +8,6 @@ that grew is the exception: what was planned before stays in its shard, see ``sh
 import hashlib
 import zipfile
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 import numpy as np
 
 from nuptse.errors import UserError, write_atomically
+from nuptse.jsonl import raw_lines
 from nuptse.shard_growth import extended_shards
 
 
@@ -132,7 +132,7 @@ def plan_shards(manifest: Path, num_shards: int, seed: int, before: ShardPlan | 
     key = hashlib.blake2b(key=str(seed).encode(), digest_size=16)
     hashes, of_lines, offsets = bytearray(), bytearray(), array("q")
     duration_s, end = 0.0, 0
-    for number, line in enumerate(_lines(manifest), start=1):
+    for number, line in enumerate(raw_lines(manifest), start=1):
         checksum.update(line)
         start, end = end, end + len(line)
         if line.isspace():
@@ -180,14 +180,6 @@ def _hash_rows(of_lines: np.ndarray, starts: np.ndarray) -> np.ndarray:
         checksum.update(of_lines[start:end].tobytes())
         rows += checksum.digest()
     return np.frombuffer(rows, dtype=np.uint8).reshape(-1, 16)
-
-
-def _lines(manifest: Path) -> Iterator[bytes]:
-    try:
-        with manifest.open("rb") as file:
-            yield from file
-    except OSError as error:
-        raise UserError(f"cannot read {manifest}: {error.strerror}") from error
 
 
 def _decode(line: bytes, manifest: Path, number: int) -> _Row:

@@ -14,6 +14,7 @@ import msgspec
 from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES
 from nuptse.errors import UserError
 from nuptse.folder_state import files_below
+from nuptse.jsonl import raw_lines
 from nuptse.tables import segment
 from nuptse.utterances import Rejected, Row, Utterance, audio_path, name_below
 
@@ -95,7 +96,7 @@ def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
         UserError: a line is no row of such a manifest; names file and line.
     """
     decoder = msgspec.json.Decoder(_NemoRow)
-    for number, line in enumerate(_lines(manifest), start=1):
+    for number, line in enumerate(raw_lines(manifest), start=1):
         place = f"{manifest}, line {number}"
         if not line.strip():
             continue
@@ -129,14 +130,6 @@ def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
 
 def _as_id(value: str | int | None) -> str:
     return "" if value is None else str(value)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as lines:
-            yield from lines
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 # --- a Kaldi data directory ---
@@ -217,7 +210,7 @@ def _mapping(path: Path, needed: bool = False) -> Iterator[tuple[str, str, str]]
             raise UserError(f"{path.parent} has no {path.name}: a Kaldi data directory needs one")
         return
     names = set()
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(raw_lines(path), start=1):
         place = f"{path}, line {number}"
         try:
             name, _, rest = line.decode("utf-8").strip().replace("\t", " ", 1).partition(" ")
