@@ -33,6 +33,7 @@ from nuptse.preflight import check_data
 from nuptse.ranks import rank
 from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, versions
+from nuptse.sharing import share_out
 
 
 class Interrupted(Exception):
@@ -126,6 +127,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         if found and rank() == 0:
             announce(f"{job.experiment}: going on from {checkpoint}")
         model._train_dl = begin_after(model._train_dl, position)
+        share_out(model, _names(config))
         trainer.fit(model, ckpt_path=checkpoint)
         steps, wanted = trainer.global_step, config.trainer.max_steps
         if steps < wanted:
