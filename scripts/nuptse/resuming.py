@@ -7,6 +7,9 @@ import json
 import math
 import os
 import shutil
+import signal
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -118,11 +121,16 @@ class RunFolder:
 
     def save(self, trainer: pl.Trainer, kind: Literal["last", "best"], position: Position) -> None:
         """Save the whole state of the training, called by all ranks; older checkpoints go once this one can be read."""
-        name = f"{kind}-{trainer.global_step:08}.ckpt"
-        path, partial = self.folder / name, self.folder / f".{name}"
-        if not self.owner:
-            trainer.save_checkpoint(partial)  # waits for the owner
-            return
+        path = self.folder / f"{kind}-{trainer.global_step:08}.ckpt"
+        if self.owner:
+            self._save(trainer, kind, path, position)
+        else:
+            trainer.save_checkpoint(path)
+        # A rank that ended by now, as it does after SIGTERM, would take the owner along before the ledger is written.
+        trainer.strategy.barrier()
+
+    def _save(self, trainer: pl.Trainer, kind: Literal["last", "best"], path: Path, position: Position) -> None:
+        name, partial = path.name, path.with_name(f".{path.name}")
         with _room_for(path):
             trainer.save_checkpoint(partial)
             flush_to_disk(partial)
@@ -285,7 +293,8 @@ def begin_after(loader: DataLoader, position: Position) -> Iterable[Any]:
     options = {"batch_size": None, "num_workers": loader.num_workers, "pin_memory": loader.pin_memory}
     dataset = loader.dataset
     if not isinstance(dataset, IterableDatasetWrapper):
-        rest: Iterable[Any] = DataLoader(dataset, sampler=_SkippingSampler(loader.sampler, position), **options)
+        sampler = _SkippingSampler(loader.sampler, position)
+        rest: Iterable[Any] = DataLoader(dataset, sampler=sampler, worker_init_fn=obey_parent_only, **options)
         return rest
     workers = max(1, loader.num_workers)
 
@@ -293,9 +302,27 @@ def begin_after(loader: DataLoader, position: Position) -> Iterable[Any]:
         turn = (worker + position.in_all) % workers
         object.__setattr__(get_worker_info(), "id", turn)  # Lhotse's choice of buckets goes by it
         loader.worker_init_fn(turn)
+        obey_parent_only(worker)
 
     skipping = _SkippingStream(dataset, position.in_all, workers)
     return _Endless(DataLoader(skipping, worker_init_fn=initialise, **options))
+
+
+def obey_parent_only(worker: int) -> None:
+    """Have this process, one that loads data, end by a SIGTERM of the one that started it, and by no other.
+
+    SLURM sends it to all processes of a job, and torch fails at once when one of these is gone: the training could not
+    save its state.
+    """
+    if sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class _Endless:

@@ -9,6 +9,7 @@ from lhotse import CutSet
 from torch.utils.data import DataLoader
 
 from nuptse.errors import UserError
+from nuptse.resuming import obey_parent_only
 
 if TYPE_CHECKING:  # the rest is of use without the seconds that NeMo takes
     from nemo.collections.asr.models import ASRModel
@@ -28,11 +29,9 @@ def share_out(model: ASRModel, names: Sequence[str]) -> None:
 
 
 def _shared(loader: DataLoader, name: str) -> DataLoader:
-    sampler = loader.sampler
-    if sampler.world_size == 1:
-        return loader
     options = {"batch_size": None, "num_workers": loader.num_workers, "pin_memory": loader.pin_memory}
-    return DataLoader(loader.dataset, sampler=_Share(sampler, name), **options)
+    sampler = _Share(loader.sampler, name) if loader.sampler.world_size > 1 else loader.sampler
+    return DataLoader(loader.dataset, sampler=sampler, worker_init_fn=obey_parent_only, **options)
 
 
 class _Share:
