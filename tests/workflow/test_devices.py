@@ -120,6 +120,21 @@ def test_an_epoch_that_ends_in_between_does_not_hang(finished, tmp_path, name):
     assert {180, 360} <= set(seen), "every utterance once in an epoch, on one of the two"
 
 
+def test_half_precision_and_accumulated_batches(finished, tmp_path):
+    half, full = (
+        Training(
+            finished, "finetune_from_cutset", tmp_path / name, max_steps=2, accumulate_grad_batches=2, precision=name
+        ).run()
+        for name in ("bf16-mixed", "32-true")
+    )
+    assert len(half["train"]) == 4
+    assert half["effective_batch"] == full["effective_batch"]
+    assert half["effective_batch"]["accumulate_grad_batches"] == 2
+    assert half["effective_batch"]["utterances"] == sum(row["utterances"] for row in half["train"]) / 2
+    losses = [[row["loss"] for row in report["train"]] for report in (half, full)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] != losses[1]
+
+
 def test_the_word_error_rate_is_of_all_utterances(finished, tmp_path):
     from nuptse.runtime import prepare_runtime
 
