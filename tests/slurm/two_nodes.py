@@ -1,7 +1,9 @@
-"""A real SLURM of one node on loopback, with two GPUs that are none, for tests: as root on Debian and its relatives.
+"""A real SLURM of two nodes on loopback, with GPUs that are none, for tests: as root on Debian and its relatives.
 
-    python tests/slurm/one_node.py up FOLDER      # prints the variables that its users need, as `export` lines
-    python tests/slurm/one_node.py down FOLDER    # stops its daemons, removes its traces
+    python tests/slurm/two_nodes.py up FOLDER      # prints the variables that its users need, as `export` lines
+    python tests/slurm/two_nodes.py down FOLDER    # stops its daemons, removes its traces
+
+Both nodes are this machine, each with a daemon, a port and two GPUs of its own.
 
 Nothing is installed: the packages are unpacked below FOLDER. Outside of it there are only links in /etc/slurm and the socket
 of munge, both gone after `down`. Partitions: cpu; gpu; and urgent, whose jobs stop those of gpu and have them queue again.
@@ -20,13 +22,14 @@ import time
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
-DAEMONS = ("slurmd", "slurmctld", "munged")  # in the order in which they are stopped
+DAEMONS = ("slurmd-node1", "slurmd-node2", "slurmctld", "munged")  # in the order in which they are stopped
 CONFIGURATION = Path("/etc/slurm")  # compiled in; SLURM_CONF does not reach a step inside of a job of Snakemake
 SOCKET = Path("/run/munge/munge.socket.2")
-GPUS, CPUS = 2, 8
+NODES = {"node1": "gpu[0-1]", "node2": "gpu[2-3]"}  # and the devices of their GPUs
+GPUS, CPUS = 4, 8
 
 SLURM_CONF = """\
-ClusterName=one-node
+ClusterName=two-nodes
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
@@ -34,13 +37,12 @@ AuthType=auth/munge
 AuthInfo=socket={socket},cred_expire=5
 {plugins}
 SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 AccountingStorageType=accounting_storage/none
 # Without cgroups, as in a container; linuxproc would lose a process whose parent is gone.
 ProctrackType=proctrack/pgid
@@ -55,10 +57,12 @@ MinJobAge=600
 SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres=gpu:{gpus}
-PartitionName=cpu    Nodes={host} Default=YES MaxTime=1440 State=UP PriorityTier=5 PreemptMode=OFF
-PartitionName=gpu    Nodes={host} MaxTime=1440 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
-PartitionName=urgent Nodes={host} MaxTime=1440 State=UP PriorityTier=9 PreemptMode=OFF
+NodeName=DEFAULT CPUs={cpus} RealMemory={memory_mb} Gres=gpu:2
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]}
+PartitionName=cpu    Nodes=ALL Default=YES MaxTime=1440 State=UP PriorityTier=5 PreemptMode=OFF
+PartitionName=gpu    Nodes=ALL MaxTime=1440 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=urgent Nodes=ALL MaxTime=1440 State=UP PriorityTier=9 PreemptMode=OFF
 """
 
 
@@ -78,7 +82,7 @@ def up(folder: Path) -> dict[str, str]:
         raise NotHereError("no Debian: apt-get and dpkg-deb are missing")
     if SOCKET.exists() or any((CONFIGURATION / name).exists() for name in ("slurm.conf", "gres.conf")):
         raise NotHereError(f"another munge ({SOCKET}) or SLURM ({CONFIGURATION}) is here")
-    for part in ("state", "spool", "debs/partial"):
+    for part in ("state", *(f"spool-{node}" for node in NODES), "debs/partial"):
         (folder / part).mkdir(parents=True)
     environment = _unpack(folder)
     try:
@@ -132,10 +136,10 @@ def _unpack(folder: Path) -> dict[str, str]:
 
 def _configure(folder: Path) -> None:
     plugins = list(folder.glob("root/usr/lib/*-linux-gnu/slurm-wlm"))
-    with socket.socket() as first, socket.socket() as second:
-        for free in (first, second):
+    with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+        for free in (first, second, third):
             free.bind(("127.0.0.1", 0))
-        ports = [free.getsockname()[1] for free in (first, second)]
+        ports = [free.getsockname()[1] for free in (first, second, third)]
     text = SLURM_CONF.format(
         host=socket.gethostname().partition(".")[0],
         socket=SOCKET,
@@ -143,13 +147,13 @@ def _configure(folder: Path) -> None:
         ports=ports,
         folder=folder,
         cpus=CPUS,
-        gpus=GPUS,
         memory_mb=200_000,  # more than any machine has: jobs ask for much and take little
     )
     (folder / "slurm.conf").write_text(text)
     for number in range(GPUS):  # a device of its own that nobody minds: a copy of /dev/null
         subprocess.run(["mknod", "-m", "666", folder / f"gpu{number}", "c", "1", "3"], check=True)
-    (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={folder}/gpu[0-{GPUS - 1}]\n")
+    gpus = (f"NodeName={node} Name=gpu File={folder}/{devices}\n" for node, devices in NODES.items())
+    (folder / "gres.conf").write_text("AutoDetect=off\n" + "".join(gpus))
     CONFIGURATION.mkdir(exist_ok=True)
     for name in ("slurm.conf", "gres.conf"):
         (CONFIGURATION / name).symlink_to(folder / name)
@@ -172,14 +176,16 @@ def _start(folder: Path, environment: dict[str, str]) -> None:
     _wait(SOCKET.exists, 10, "munged does not start")
     run("slurmctld")
     _wait(lambda: "UP" in run("scontrol", "ping"), 20, "slurmctld does not start")
-    run("slurmd", "-d", str(stepd))
-    _wait(lambda: "idle" in run("sinfo", "--noheader", "--format=%T"), 30, "slurmd does not start")
+    for node in NODES:
+        run("slurmd", "-N", node, "-d", str(stepd))
+    # One line for each state of nodes.
+    _wait(lambda: set(run("sinfo", "--noheader", "--format=%T").split()) == {"idle"}, 30, "slurmd does not start")
 
 
 def _runs(pid: int, daemon: str) -> bool:
     """Whether the process is this daemon, and no other that has got its number."""
     try:
-        return Path(f"/proc/{pid}/exe").readlink().name.removesuffix("-wlm") == daemon
+        return Path(f"/proc/{pid}/exe").readlink().name.removesuffix("-wlm") == daemon.partition("-")[0]
     except OSError:
         return False
 
