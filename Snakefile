@@ -58,6 +58,7 @@ rule all:
 
 
 onstart:
+    check_trainings()
     begin_run(UNFINISHED, plan.files_on_the_way())
 
 

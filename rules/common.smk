@@ -13,6 +13,7 @@ sys.path.insert(0, f"{workflow.basedir}/scripts")
 from nuptse.errors import UserError
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
+from nuptse.ranks import check_nodes
 from nuptse.unfinished import begin_run, end_run, unfinished_files
 
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
@@ -69,8 +70,24 @@ def doctor_report(wildcards):
 
 
 def for_each_device(amount):
-    """Make a resource function of what one device of a training needs; each further attempt gets as much again."""
+    """Make a resource function of what a device of a node needs; each further attempt gets as much again."""
     return lambda wildcards, attempt: amount * attempt * plan.devices(wildcards.experiment)
+
+
+def for_nodes(key):
+    """Make a resource function of what the plan says of the nodes of a training; None, for nothing, sets nothing."""
+    return lambda wildcards: plan.node_resources(wildcards.experiment).get(key)
+
+
+def check_trainings():
+    """Refuse at once what would only fail when its data is made: a training on several nodes, and no SLURM."""
+    slurm = workflow.executor_plugin.name == "slurm" or "SLURM_JOB_ID" in os.environ
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "finetune_model":
+            try:
+                check_nodes(job.wildcards.experiment, plan.nodes(job.wildcards.experiment), slurm)
+            except UserError as mistake:
+                raise WorkflowError(str(mistake)) from None
 
 
 def configfiles():

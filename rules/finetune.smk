@@ -32,9 +32,14 @@ rule finetune_model:
         "../envs/nemo.yaml"
     threads: ask(plan.training_threads)
     resources:
-        gpu=ask(plan.devices),
+        gpu=ask(plan.gpus),
         mem_mb=for_each_device(16000),
         runtime=720,
+        nodes=for_nodes("nodes"),
+        tasks=for_nodes("tasks"),
+        tasks_per_gpu=for_nodes("tasks_per_gpu"),
+        gres=for_nodes("gres"),
+        mpi=for_nodes("mpi"),
     params:
         folder=subpath(output.report, parent=True),
         overrides=ask(plan.overrides),

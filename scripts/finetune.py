@@ -9,8 +9,10 @@ from pathlib import Path
 
 from nuptse.diagnosis import check_report
 from nuptse.errors import announce, log_to, run_command
-from nuptse.ranks import end_with_parent, rank
+from nuptse.ranks import end_with_parent, enter_nodes, is_first, local_rank, log_suffix
 from nuptse.runtime import prepare_runtime
+
+NODES = "trainer.num_nodes="
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,16 +24,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{role}", type=Path, nargs="+", required=True, help="cuts, manifests or shard ledgers")
     parser.add_argument("--doctor", type=Path, required=True, help="report of the doctor; its errors stop the training")
     parser.add_argument("--output-dir", type=Path, required=True, help="results/<experiment>")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads on each node, for all of its devices")
     parser.add_argument("--every-n-steps", type=int, help="save the state of the training so often")
     parser.add_argument("--every-minutes", type=float, help="and so often")
     parser.add_argument("--log", type=Path, help="file for all output; the progress stays on the terminal as well")
     parser.add_argument("options", nargs="+", help="key=value, such as trainer.max_steps=100")
     args = parser.parse_args(argv)
-    if rank() > 0:
+    nodes = next((int(option.partition("=")[2]) for option in args.options if option.startswith(NODES)), 1)
+    enter_nodes(args.experiment, nodes, args.threads)
+    if local_rank() > 0:
         end_with_parent()
     if args.log:
-        log_to(args.log.with_suffix(f".rank{rank()}.log") if rank() > 0 else args.log)
+        log_to(args.log.with_suffix(log_suffix() + args.log.suffix))
     check_report(args.doctor)
     prepare_runtime()  # before NeMo is imported
     from nuptse.training import Interrupted, Job, finetune
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Lightning ends with status 0 after SIGTERM; an interrupted training must never look finished.
         print(f"interrupted: {stop}", file=sys.stderr)
         sys.exit(143)
-    if rank() > 0:
+    if not is_first():
         return
     announce(
         f"{args.experiment}: {report['global_step']} steps, val_wer {report['best']['val_wer']:.2%} (best, step"

@@ -482,9 +482,10 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
             f"`{key('train_ds.batch_duration')}` is {batches['batch_duration']} s, below max_duration, {longest} s:"
             " raise it"
         )
-    if trainer["devices"] > 1 and settings["layout"] == "tarred" and batches["num_workers"] == 0:
+    several = next((name for name in ("devices", "num_nodes") if trainer[name] > 1), None)
+    if several and settings["layout"] == "tarred" and batches["num_workers"] == 0:
         yield (
-            f"`{key('train_ds.num_workers')}` is 0, but `trainer.devices` is {trainer['devices']}: processes that read"
+            f"`{key('train_ds.num_workers')}` is 0, but `trainer.{several}` is {trainer[several]}: processes that read"
             " shards themselves would all train on the same batches; set num_workers to 1 or more"
         )
     for override in settings["overrides"]:

@@ -12,7 +12,7 @@ import torch
 
 from nuptse.errors import UserError, say
 from nuptse.leases import leases
-from nuptse.ranks import rank
+from nuptse.ranks import local_rank
 
 
 @contextmanager
@@ -26,8 +26,8 @@ def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
         UserError: fewer GPUs are visible than asked for.
     """
     count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
-    if rank() > 0 and count:
-        yield {"accelerator": "gpu", "devices": list(range(devices))}  # those that rank 0 has leased
+    if local_rank() > 0 and count:
+        yield {"accelerator": "gpu", "devices": list(range(devices))}  # those that the first process here has leased
         return
     if not count:
         yield {"accelerator": accelerator, "devices": devices}

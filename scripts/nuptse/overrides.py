@@ -79,7 +79,7 @@ def finetune_overrides(
         },
         "trainer": {
             **trainer,
-            "strategy": "ddp" if trainer["devices"] > 1 else "auto",
+            "strategy": "ddp" if trainer["num_nodes"] * trainer["devices"] > 1 else "auto",
             # Steps end the run, and validations are counted over all of it: an epoch may be shorter than the interval.
             "max_epochs": -1,
             "check_val_every_n_epoch": None,

@@ -54,12 +54,32 @@ class TrainingPlan(CorpusPlan):
         return min(8, max(1, self.cores // jobs))
 
     def devices(self, experiment: str) -> int:
-        """GPUs that a training takes."""
+        """GPUs that a training takes, of each of its nodes."""
         count: int = self.experiments[experiment]["trainer"]["devices"]
         return count
 
+    def nodes(self, experiment: str) -> int:
+        """Nodes that a training takes."""
+        count: int = self.experiments[experiment]["trainer"]["num_nodes"]
+        return count
+
+    def gpus(self, experiment: str) -> int:
+        """GPUs that a training takes, of all of its nodes."""
+        return self.nodes(experiment) * self.devices(experiment)
+
+    def node_resources(self, experiment: str) -> dict[str, int | str]:
+        """What Snakemake's SLURM executor must know of where a training runs: all GPUs on one node, or as many on each.
+
+        On several nodes there is one task on each, and ``mpi`` says that the command starts them itself. Without
+        ``tasks_per_gpu`` the executor would ask for as many tasks for each GPU.
+        """
+        nodes, gpus = self.nodes(experiment), f"gpu:{self.devices(experiment)}"
+        if nodes == 1:
+            return {"nodes": 1}  # or SLURM may take one GPU here and one there
+        return {"nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "gres": gpus, "mpi": "srun"}
+
     def training_threads(self, experiment: str) -> int:
-        """Threads of a training, for all of its devices together."""
+        """Threads of a training on one node, for all of its devices there."""
         return min(self.cores or 10**6, self.allotted or self.threads * self.devices(experiment))
 
     def base_model(self, experiment: str) -> str:

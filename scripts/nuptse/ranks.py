@@ -1,4 +1,8 @@
-"""The processes of one training on several devices: rank 0 is the command itself, it starts the others."""
+"""The processes of one training on several devices.
+
+On a node the command itself is rank 0, and Lightning has it start the others. On several nodes of a SLURM job one such
+command runs on each: the job starts one, which has `srun` start them all.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,90 @@ import ctypes
 import os
 import signal
 import sys
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from nuptse.errors import UserError
 
-def rank() -> int:
-    """Return which of the processes this one is; Lightning's launcher sets it for those that it starts."""
+# A name that all processes of one start of a training know, and those of no other start.
+LAUNCH = "NUPTSE_LAUNCH"
+
+
+def local_rank() -> int:
+    """Return which of the processes on its node this one is; Lightning's launcher sets it for those that it starts."""
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
+def node_rank() -> int:
+    """Return which of the nodes this one is."""
+    return int(os.environ.get("NODE_RANK", 0))
+
+
+def is_first() -> bool:
+    """Tell whether this is rank 0 of all: the one process that holds the folder and writes results."""
+    return node_rank() == local_rank() == 0
+
+
+def log_suffix() -> str:
+    """Return what tells the log of a process from that of the first: empty for that one."""
+    if is_first():
+        return ""
+    return f".node{node_rank()}.rank{local_rank()}" if node_rank() else f".rank{local_rank()}"
+
+
+def check_nodes(experiment: str, nodes: int, slurm: bool) -> None:
+    """Refuse a training that nothing would start on its nodes.
+
+    Raises:
+        UserError: several nodes, and no SLURM.
+    """
+    if nodes > 1 and not slurm:
+        raise UserError(
+            f"`trainer.num_nodes` of {experiment} is {nodes}, and no SLURM is here to start it on that many: run with"
+            " `--workflow-profile profiles/slurm`, or set `num_nodes: 1` and `devices` to the GPUs of this machine"
+        )
+
+
+def enter_nodes(experiment: str, nodes: int, threads: int) -> None:
+    """Return in the first process of each node; that of the job becomes the `srun` that starts them.
+
+    When one of them ends with an error, `srun` ends the others.
+
+    Args:
+        experiment: its name, for the message.
+        nodes: of the SLURM job, all of them.
+        threads: CPUs of each node.
+
+    Raises:
+        UserError: several nodes, and no SLURM job, or no `srun`.
+    """
+    if LAUNCH in os.environ:
+        if nodes > 1:  # where Lightning looks for them
+            os.environ["NODE_RANK"] = os.environ["SLURM_NODEID"]
+            # The node on which the job began, which is the first.
+            os.environ["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+        return
+    job = os.environ.get("SLURM_JOB_ID")
+    check_nodes(experiment, nodes, slurm=job is not None)
+    os.environ[LAUNCH] = uuid.uuid4().hex
+    if nodes > 1 and job is not None:
+        # Below the ports that systems give away by themselves, and another one for each of the jobs of a node.
+        os.environ["MASTER_PORT"] = str(10_000 + int(job) % 20_000)
+        one_task_each = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
+        end_together = ["--kill-on-bad-exit=1", "--wait=0"]
+        command = [*one_task_each, *end_together, "--mpi=none", "--input=none", sys.executable, *sys.argv]
+        try:
+            os.execvp("srun", ["srun", *command])
+        except FileNotFoundError:
+            raise UserError(
+                f"`trainer.num_nodes` of {experiment} is {nodes}, and `srun` is not found in PATH: in a container a"
+                " training cannot reach other nodes; run without `--sdm=apptainer`, or set `num_nodes: 1`"
+            ) from None
+
+
 def end_with_parent() -> None:
-    """Have Linux kill this process when rank 0 dies: it would wait for it, with its GPU, for a long time."""
+    """Have Linux kill this process when the first of its node dies: it would wait for it, with its GPU, for long."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1  # noqa: N806  # its name in <sys/prctl.h>
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -46,23 +46,29 @@ class RunFolder:
     """What a training has so far, and the only checkpoints that are ever unpickled: its own.
 
     It outlives the training, so that more steps can follow. ``ledger.json`` holds ``identity`` (what makes the run this
-    run), ``steps`` (that it shall make), ``lengthened`` (what ``steps`` was before), ``resumed`` (the steps that it
-    went on from), ``finished``, and the checkpoints, ``last`` (to go on from) and ``best`` (to publish), oldest first:
-    each with ``name``, ``step``, ``bytes``, ``sha256`` and ``position``.
+    run), ``launch``, ``steps`` (that it shall make), ``lengthened`` (what ``steps`` was before), ``resumed`` (the steps
+    that it went on from), ``finished``, and the checkpoints, ``last`` (to go on from) and ``best`` (to publish), oldest
+    first: each with ``name``, ``step``, ``bytes``, ``sha256`` and ``position``.
 
     Args:
         folder: is made anew unless it belongs to a run of the same identity that has steps to make.
         identity: texts by name; a change of one of them starts anew, and its name is said.
         steps: optimizer steps of the whole run.
-        owner: whether this process writes; the other ranks of the run are started later, read, and write nothing.
+        launch: a name that all ranks of the run know, another one each time that they are started.
+        owner: whether this process writes; the other ranks read what the owner decides, and write nothing.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, str], steps: int, *, owner: bool = True) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, str], steps: int, launch: str = "", *, owner: bool = True
+    ) -> None:
         self.folder, self.owner = folder, owner
         self.ledger: dict[str, Any] = {"identity": dict(identity), "steps": steps, "lengthened": [], "resumed": []}
         self.ledger |= {"finished": False, "last": [], "best": []}
         if not owner:
-            self.ledger |= self._read() or {}
+            # On another node it may be the first to come here, or see for a while what a file system has cached.
+            while (decided := self._read() or {}).get("launch") != launch:
+                time.sleep(0.2)
+            self.ledger = decided
             return
         if found := self._read():
             if reason := self._why_anew(found):
@@ -71,11 +77,12 @@ class RunFolder:
                 if steps > found["steps"]:
                     say(f"{folder}: to make {steps} steps instead of {found['steps']}")
                     found |= {"lengthened": [*found["lengthened"], found["steps"]], "steps": steps}
-                self.ledger = found
+                self.ledger = found | {"launch": launch}
                 self._write()
                 return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        self.ledger["launch"] = launch
         self._write()
 
     def _why_anew(self, found: Mapping[str, Any]) -> str | None:

@@ -30,7 +30,7 @@ from nuptse.gpus import gpu
 from nuptse.history import History
 from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.preflight import check_data
-from nuptse.ranks import rank
+from nuptse.ranks import LAUNCH, is_first
 from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, versions
 from nuptse.sharing import share_out
@@ -89,7 +89,7 @@ def finetune(job: Job) -> dict[str, Any]:
         Interrupted: fewer steps were made than asked for.
     """
     started = time.monotonic()
-    with folder_lock(job.output_dir) if rank() == 0 else nullcontext():
+    with folder_lock(job.output_dir) if is_first() else nullcontext():
         return _finetune(job, started)
 
 
@@ -99,7 +99,8 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
     threads = max(1, job.threads // devices)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning's launcher chooses a number of its own
     torch.set_num_threads(threads)
-    run = RunFolder(job.output_dir / "training", identity(job), config.trainer.max_steps, owner=rank() == 0)
+    launch = os.environ.get(LAUNCH, "")
+    run = RunFolder(job.output_dir / "training", identity(job), config.trainer.max_steps, launch, owner=is_first())
     with gpu(config.trainer.accelerator, devices) as accelerator, _lost_ranks(job):
         check_precision(config.trainer.precision, accelerator["accelerator"])
         pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -112,7 +113,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
             **OmegaConf.to_container(config.trainer) | accelerator,
             callbacks=[history, checkpoints],
             logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
-            # One job is one start of this command, which starts the other ranks, under SLURM too.
+            # This command starts the other ranks of its node, under SLURM too.
             plugins=[PlainCheckpoints(), LightningEnvironment()],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -124,7 +125,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
             say(check_data(name, data))
         set_up(model, config)
         history.see_cuts(model)
-        if found and rank() == 0:
+        if found and is_first():
             announce(f"{job.experiment}: going on from {checkpoint}")
         model._train_dl = begin_after(model._train_dl, position)
         share_out(model, _names(config))
@@ -134,7 +135,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
             raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
         if not history.validation or history.validation[-1]["step"] < steps:
             trainer.validate(model, verbose=False)  # where the interval does not end with the run
-        if rank() > 0:
+        if not is_first():
             return {}
         publish(job, config, model, run, history)
     report = {
@@ -147,7 +148,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         "setup_seconds": round(history.setup_seconds, 1),
         "training_seconds": round(history.training_seconds, 1),
         "memory": peak_memory(),
-        "effective_batch": history.effective_batch(devices, config.trainer.accumulate_grad_batches),
+        "effective_batch": history.effective_batch(trainer.world_size, config.trainer.accumulate_grad_batches),
         "resumed": run.ledger["resumed"],
         "lengthened": run.ledger["lengthened"],
         "train": history.train,

@@ -145,6 +145,7 @@ MISTAKES = {
     "nothing between the durations": ("defaults.train_ds", {"min_duration": 5, "max_duration": 4}, "min_duration` is 5 s, not below max_duration, 4 s"),
     "batch below the longest cut": ("defaults.train_ds", {"batch_duration": 50, "max_duration": 60}, "batch_duration` is 50 s, below max_duration, 60 s"),
     "shards for several devices without a process that reads": ("experiments.finetune_from_nemo_tarred.trainer", {"devices": 2}, "`defaults.train_ds.num_workers` is 0, but `trainer.devices` is 2"),
+    "shards for several nodes without a process that reads": ("experiments.finetune_from_nemo_tarred.trainer", {"num_nodes": 2}, "`defaults.train_ds.num_workers` is 0, but `trainer.num_nodes` is 2"),
     "shell command for NeMo": ("corpora.quickstart.archives.train-clean-5.tar.gz.url", "pipe:cat x", "holds `pipe:`, which NeMo would run as a shell command"),
     "shell command in an override": (f"{EXPERIMENT}.overrides", ["model.train_ds.noise_path=pipe:cat x"], "holds `pipe:`"),
     "override of a key": (f"{EXPERIMENT}.overrides", ["trainer.max_steps=5"], "sets `trainer.max_steps`, which has a key of its own"),

@@ -270,3 +270,18 @@ def test_a_fine_tune_is_trained_if_all_is_there_and_made_with_these_options(tmp_
     assert not plan.is_trained(name)
     (folder / "train.json").write_text("{")
     assert not plan.is_trained(name)
+
+
+def test_what_slurm_is_asked_for_a_training():
+    content = config()
+    content["experiments"] = {
+        "small": {"layout": "cutset", "trainer": {"devices": 4}},
+        "large": {"layout": "cutset", "trainer": {"devices": 4, "num_nodes": 2}},
+    }
+    plan = Plan(content, SCHEMA, ROOT)
+    assert plan.gpus("small") == 4 and plan.node_resources("small") == {"nodes": 1}, "not here and there"
+    assert plan.gpus("large") == 8
+    asked = {"nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "gres": "gpu:4", "mpi": "srun"}
+    assert plan.node_resources("large") == asked, "one task on each node"
+    assert plan.training_threads("large") == plan.training_threads("small"), "on each node"
+    assert "trainer.strategy=ddp" in plan.overrides("large") and "trainer.num_nodes=2" in plan.overrides("large")

@@ -3,12 +3,33 @@
 import signal
 import subprocess
 import sys
+import threading
 from itertools import count, islice
 
 import pytest
 from torch.utils.data import DataLoader, IterableDataset
 
-from nuptse.resuming import obey_parent_only
+from nuptse.resuming import RunFolder, obey_parent_only
+
+
+def test_the_others_wait_for_what_the_first_decides(tmp_path):
+    def first(launch, data):
+        return RunFolder(tmp_path / "training", {"data": data}, 9, launch)
+
+    first("yesterday", "old")
+    seen = []
+    other = threading.Thread(
+        target=lambda: seen.append(RunFolder(tmp_path / "training", {"data": "new"}, 9, "today", owner=False))
+    )
+    other.start()
+    other.join(0.5)
+    assert not seen, "what is there is of another start"
+    owner = first("today", "new")
+    other.join(10)
+    assert seen[0].ledger == owner.ledger and seen[0].ledger["identity"] == {"data": "new"}
+    first("tomorrow", "new")
+    again = RunFolder(tmp_path / "training", {"data": "new"}, 9, "tomorrow", owner=False)
+    assert again.ledger["launch"] == "tomorrow", "that of a run that goes on is new as well"
 
 
 class Endless(IterableDataset):

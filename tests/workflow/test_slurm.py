@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -30,10 +31,30 @@ OVERLAY = {
 }
 OVERLAY["experiments"]["finetune_from_cutset"]["train_ds"] = {"num_workers": 1}  # to be told to end as well
 TARGETS = ["finetune", "results/scores/finetune_from_nemo_json/quickstart_test.json"]
+# All layouts on two nodes, one of them on two GPUs of each; the first again on two GPUs of one node.
+RANKS = {
+    "defaults": {
+        "checkpoint": {"every_n_steps": 1},
+        "train_ds": {"batch_duration": 30, "quadratic_duration": None, "perturb_speed": False, "num_workers": 1},
+        "trainer": {"max_steps": 20, "val_check_interval": 20, "log_every_n_steps": 1, "num_nodes": 2},
+    },
+    "experiments": {
+        "finetune_from_nemo_json": {"trainer": {"max_steps": 4, "val_check_interval": 4, "devices": 2}},
+        "finetune_from_nemo_tarred": {"trainer": {"max_steps": 4, "val_check_interval": 4}},
+        "finetune_from_nemo_multidataset": {"trainer": {"max_steps": 4, "val_check_interval": 4}},
+        "on_one_node": {"layout": "cutset", "trainer": {"num_nodes": 1, "devices": 2}},
+    },
+}
 PROFILE = ["--workflow-profile", "profiles/slurm"]
 # The profile is for clusters: a test on two cores looks more often and computes with less.
 FASTER = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
 FASTER += ["--set-threads", "finetune_model=1", "transcribe=1", "prepare_manifests=1", "check_audio=1"]
+
+
+@pytest.fixture(scope="module")
+def checkout(make_checkout):
+    """One for all tests: what an earlier one made, a later one need not."""
+    return make_checkout("on a cluster")
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +79,14 @@ def slurm(tmp_path_factory):
 class Run:
     """A run of the workflow through the profile, and what one does to its trainings meanwhile."""
 
-    def __init__(self, checkout, slurm):
-        self.checkout = checkout
+    def __init__(self, checkout, slurm, overlay, targets):
+        self.checkout, self.targets = checkout, targets
         self.environment = slurm | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{slurm['PATH']}"}
         self.output = checkout.folder / "snakemake.txt"
-        self.overlay = ["--configfile", checkout.overlay(OVERLAY)]
+        self.overlay = ["--configfile", checkout.overlay(overlay)]
 
     def command(self, *arguments):
-        words = [sys.executable, "-m", "snakemake", *TARGETS, *PROFILE, *FASTER, *arguments, *self.overlay]
+        words = [sys.executable, "-m", "snakemake", *self.targets, *PROFILE, *FASTER, *arguments, *self.overlay]
         return [str(word) for word in words]
 
     def start(self):
@@ -95,7 +116,7 @@ class Run:
 
 
 def test_trainings_survive_all_that_a_cluster_does_to_them(checkout, slurm):
-    run = Run(checkout, slurm)
+    run = Run(checkout, slurm, OVERLAY, TARGETS)
     process, hit = run.start(), {}
     deadline = time.monotonic() + 900
     try:
@@ -149,3 +170,62 @@ def test_trainings_survive_all_that_a_cluster_does_to_them(checkout, slurm):
         run.command("--dry-run"), cwd=checkout.folder, env=run.environment, capture_output=True, text=True
     )
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def rank_of_the_second_node(experiment):
+    """The process of a training on node2; it has forked others, to load data, that look the same."""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            command = (status.parent / "cmdline").read_bytes().split(b"\0")
+            environment = (status.parent / "environ").read_bytes().split(b"\0")
+            parent = re.search(r"^PPid:\t(\d+)", status.read_text(), re.MULTILINE)[1]
+            starter = Path(f"/proc/{parent}/comm").read_text()
+        except OSError:
+            continue
+        if experiment.encode() in command and b"SLURMD_NODENAME=node2" in environment and "slurmstepd" in starter:
+            return int(status.parent.name)
+    return None
+
+
+def test_a_training_on_two_nodes_ends_and_goes_on_as_one(checkout, slurm):
+    run = Run(checkout, slurm, RANKS, ["finetune"])
+    process, killed, took, asked_to_end = run.start(), None, None, None
+    deadline = time.monotonic() + 600
+    try:
+        while process.poll() is None:
+            assert time.monotonic() < deadline, run.output.read_text()[-20000:]
+            time.sleep(0.2)
+            step, running = run.steps_made("finetune_from_cutset"), run.jobs().get("finetune_from_cutset")
+            if not killed and running and 3 <= step < 20:
+                job, asked = running, run.shell(f"scontrol show job {running}")
+                os.kill(rank_of_the_second_node("finetune_from_cutset"), signal.SIGKILL)
+                killed = time.monotonic()
+            elif killed and not took and "JobState=RUNNING" not in run.shell(f"scontrol show job {job}"):
+                took = time.monotonic() - killed
+            elif took and not asked_to_end and running and 10 <= step < 20:
+                asked_to_end = step
+                run.shell(f"scancel --signal=TERM {running}")  # as SLURM does before the time limit
+    finally:
+        process.kill()
+    output = run.output.read_text()
+    assert process.returncode == 0, output[-20000:]
+    assert took < 60 and "JobState=FAILED" in run.shell(f"scontrol show job {job}")
+    for detail in ("NodeList=node[1-2]", "NumTasks=2", "MinMemoryNode=16000M", "TresPerNode=gres:gpu:1"):
+        assert detail in asked
+
+    reports = {name: run.report(name) for name in (*FAULTS, "on_one_node")}
+    for name, report in reports.items():
+        steps = 20 if name in ("finetune_from_cutset", "on_one_node") else 4
+        devices = 4 if name == "finetune_from_nemo_json" else 2
+        assert [row["step"] for row in report["train"]] == list(range(1, steps + 1))
+        assert report["effective_batch"]["devices"] == devices
+        assert 15 < report["effective_batch"]["audio_seconds"] / devices <= 30, "a batch for each"
+    hit, undisturbed = reports["finetune_from_cutset"], reports["on_one_node"]
+    assert len(hit["resumed"]) == 2 and hit["resumed"][0] >= 2 and hit["resumed"][1] >= asked_to_end
+    assert "killed by signal" not in output, "SLURM's SIGTERM, to processes that load data as well"
+    assert not undisturbed["resumed"]
+    assert hit["train"] == undisturbed["train"], "the same batches, the same losses"
+    assert hit["validation"] == undisturbed["validation"]
+    logs = {path.name for path in run.checkout.folder.glob("logs/finetune_model/*.rank*")}
+    beside = {f"finetune_from_nemo_json.{rank}.log" for rank in ("rank1", "node1.rank1")} | {"on_one_node.rank1.log"}
+    assert logs == {f"{name}.node1.rank0.log" for name in FAULTS} | beside
