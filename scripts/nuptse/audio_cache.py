@@ -21,7 +21,7 @@ import xxhash
 
 from nuptse import audio_reading, sound, unreadable, wav_header
 from nuptse.audio_reading import Segment
-from nuptse.errors import write_atomically
+from nuptse.errors import refused_by_the_disk, write_atomically
 
 # A file that changed a moment ago may change once more within the same tick of the clock of its file system.
 _SETTLED_NS = 2_000_000_000
@@ -123,20 +123,22 @@ class AudioCache:
     def add(self, entry: Entry) -> None:
         line = msgspec.json.encode(entry)
         self._keep(entry.path, line)
-        if self._own is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"{uuid.uuid4().hex}.jsonl"
-            self._own = path.open("xb")
-            self._files.append(path)
-        self._own.write(line + b"\n")
-        if time.monotonic() - self._written_s > 1:
-            self._own.flush()
-            self._written_s = time.monotonic()
+        with refused_by_the_disk(self.folder):
+            if self._own is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path = self.folder / f"{uuid.uuid4().hex}.jsonl"
+                self._own = path.open("xb")
+                self._files.append(path)
+            self._own.write(line + b"\n")
+            if time.monotonic() - self._written_s > 1:
+                self._own.flush()
+                self._written_s = time.monotonic()
 
     def close(self, *, tidy: bool = False) -> None:
         """Write what is not yet written; with ``tidy`` put all files of the cache together into one."""
         if self._own is not None:
-            self._own.close()
+            with refused_by_the_disk(self.folder):
+                self._own.close()
         if not tidy or len(self._files) < 2:
             return
         with write_atomically(self.folder / f"{uuid.uuid4().hex}.jsonl") as partial, partial.open("wb") as file:

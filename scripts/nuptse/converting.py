@@ -13,7 +13,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import numpy as np
 import soundfile
 
 from nuptse.audio_headers import Header, needs_ffmpeg, read_header
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import WRITE_REFUSALS, UserError, write_atomically
 
 # Containers that ffmpeg may open, in its words.
 FFMPEG_FORMATS = (
@@ -177,13 +179,44 @@ def write_flac(source: str, target: Path, sampling_rate: int, channel: Channel) 
     with soundfile.SoundFile(source) as file, write_atomically(target) as partial:
         bits = 24 if file.subtype in DEEP_SUBTYPES else 16
         # Level 0: see nuptse.shards.
-        with soundfile.SoundFile(
-            partial, "w", sampling_rate, 1, f"PCM_{bits}", format="FLAC", compression_level=0
-        ) as flac:
+        with (
+            _output(partial) as out,
+            soundfile.SoundFile(out, "w", sampling_rate, 1, f"PCM_{bits}", format="FLAC", compression_level=0) as flac,
+        ):
             for block in _resampled(_one_channel(file, channel), file.samplerate, sampling_rate):
                 top = 1 << (bits - 1)
                 levels = np.clip(np.rint(block * top), -top, top - 1).astype(np.int32)
                 flac.write(levels << (32 - bits))
+
+
+class _Output:
+    """A file for libsndfile to write to, which does not say why a disk refuses, and nothing at all when it closes."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+        self.seek, self.tell, self.read = file.seek, file.tell, file.read
+
+    def write(self, data: bytes) -> int:
+        written = 0
+        try:
+            while written < len(data):
+                written += self._file.write(data[written:])
+        except OSError as error:  # no exception gets through libsndfile
+            self.error = error
+        return written
+
+
+@contextmanager
+def _output(path: Path) -> Iterator[_Output]:
+    """Give ``path`` to write to; raises what the disk said, whatever became of it on the way."""
+    with FileIO(path, "w+") as file:
+        output = _Output(file)
+        try:
+            yield output
+        finally:
+            if output.error:
+                raise output.error
 
 
 def _one_channel(file: soundfile.SoundFile, channel: Channel) -> Iterator[np.ndarray]:
@@ -226,11 +259,18 @@ def _decode(source: str, target: Path) -> str:
         with write_atomically(target) as partial:
             command = [ffmpeg, *options, FFMPEG_FORMATS, "-i", f"file:{source}", *wanted, f"file:{partial}"]
             run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            for number, text in _REFUSED.items():
+                if run.returncode and text in run.stderr:
+                    raise OSError(number, "")  # of the disk, not of the source
             if run.returncode:
                 raise _DecodingError(run.stderr.decode(errors="replace").strip().rpartition("\n")[2])
     except _DecodingError as error:
         return f"unreadable: ffmpeg: {error}"
     return ""
+
+
+# How ffmpeg says that the disk refuses: in the words of the C library.
+_REFUSED = {number: os.strerror(number).encode() for number in WRITE_REFUSALS}
 
 
 class _DecodingError(Exception):

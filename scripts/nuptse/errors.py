@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -11,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 from urllib.parse import urlsplit
+
+from nuptse.folder_state import SNAKEMAKE_STAMP
 
 
 class UserError(Exception):
@@ -23,6 +26,15 @@ class UserError(Exception):
 
 
 _terminal: TextIO | None = None
+
+
+def make_again(path: Path) -> str:
+    """Return what to do about a file that a rule made and that is damaged.
+
+    Snakemake makes a folder that is the output of a rule as a whole, and does not miss a file in it.
+    """
+    whole = path.parent if (path.parent / SNAKEMAKE_STAMP).exists() else path
+    return f"delete {whole} and run again"
 
 
 def log_to(path: Path) -> None:
@@ -52,18 +64,46 @@ def announce(line: str) -> None:
             print(line, file=_terminal, flush=True)
 
 
+# What a disk says to whoever wants to write, and what helps. None of it is a mistake of the program.
+WRITE_REFUSALS = {
+    errno.ENOSPC: "free some room there",
+    errno.EDQUOT: "free some room there, or have your quota raised",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or take another disk",
+    errno.EROFS: "work in a folder that can be written (--directory)",
+}
+_REFUSALS = WRITE_REFUSALS | {
+    errno.EACCES: "get the permission, or work in a folder of yours (--directory)",
+    errno.EPERM: "get the permission, or work in a folder of yours (--directory)",
+    errno.EIO: "have the disk looked at",
+}
+
+
+def _refusal(error: OSError) -> str | None:
+    """Return what a disk that refuses says, and what helps; None of other errors."""
+    if error.errno not in _REFUSALS:
+        return None
+    return f"{os.strerror(error.errno)}; {_REFUSALS[error.errno]}, then run again"
+
+
 def run_command(main: Callable[[], object]) -> None:
     """Call ``main()``; a :class:`UserError` becomes ``ERROR: <message>`` on stderr and exit status 1.
 
-    Every other exception is a bug and passes through with its traceback.
+    So does what a disk refuses. Every other exception is a bug and passes through with its traceback.
     """
     try:
         main()
     except UserError as error:
-        # A name from an archive or a disk may hold bytes that are not text: escape them, never fail on them.
-        text = f"ERROR: {error}".encode(errors="backslashreplace").decode()
-        print(text, file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        if (said := _refusal(error)) is None:
+            raise
+        _fail(said if error.filename is None else f"{error.filename}: {said}")
+
+
+def _fail(message: str) -> NoReturn:
+    # A name from an archive or a disk may hold bytes that are not text: escape them, never fail on them.
+    print(f"ERROR: {message}".encode(errors="backslashreplace").decode(), file=sys.stderr)
+    sys.exit(1)
 
 
 @contextmanager
@@ -76,17 +116,30 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: the body ended without writing the file.
+        UserError: the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in _leftovers(path.parent).pop(path.name, ()):
-        leftover.unlink(missing_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    with refused_by_the_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in _leftovers(path.parent).pop(path.name, ()):
+            leftover.unlink(missing_ok=True)
+        try:
+            yield temporary
+            flush_to_disk(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def refused_by_the_disk(path: Path) -> Iterator[None]:
+    """Tell in one sentence of a disk that refuses to write ``path``; a write that fails does not know its file."""
     try:
-        yield temporary
-        flush_to_disk(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if (said := _refusal(error)) is None or error.filename is not None:
+            raise
+        raise UserError(f"cannot write {path}: {said}") from error
 
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}-(.+)", re.DOTALL)

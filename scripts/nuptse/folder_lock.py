@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nuptse.errors import UserError, say
+from nuptse.errors import UserError, refused_by_the_disk, say
 
 # The file systems that cannot lock (some NFS and Lustre mounts) say one of these; there the sign of life decides alone.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -58,7 +58,8 @@ def folder_lock(folder: Path, *, patience_s: float = 60.0, beat_s: float = 10.0,
         ended = threading.Event()
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
         holder["since"] = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        _write(descriptor, holder | {"beat": 0})
+        with refused_by_the_disk(path):
+            _write(descriptor, holder | {"beat": 0})
         heart = threading.Thread(target=_beat, args=(descriptor, holder, beat_s, ended), daemon=True)
         heart.start()
         try:

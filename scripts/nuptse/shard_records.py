@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+from nuptse.errors import refused_by_the_disk
 from nuptse.shard_ledger import Shard
 
 
@@ -92,7 +93,8 @@ def _has_size(path: Path, size: int, is_aside: bool) -> bool:
 def write_record(output_dir: Path, shard: Shard, origin: str) -> None:
     """Write the record of a shard that stands aside, beside it."""
     path = aside(output_dir / record_name(shard["shard_id"]))
-    path.write_text(json.dumps({**shard, "made_from": origin}) + "\n", "utf-8")
+    with refused_by_the_disk(path):
+        path.write_text(json.dumps({**shard, "made_from": origin}) + "\n", "utf-8")
 
 
 def publish(output_dir: Path, shard: Shard) -> None:

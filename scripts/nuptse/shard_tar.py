@@ -11,6 +11,8 @@ from typing import Self
 
 import xxhash
 
+from nuptse.errors import refused_by_the_disk
+
 # What is gathered before it is hashed and written: small enough to be still in the processor's cache. Measured: 256 kB
 # and 512 kB take the least, 1 MB a fifth more.
 BLOCK_BYTES = 1 << 18
@@ -20,6 +22,7 @@ class HashedFile:
     """A file that is hashed and counted while it is written, so that it need not be read again."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = path.open("wb", buffering=0)
         self._block = memoryview(bytearray(BLOCK_BYTES))
         self._filled = 0
@@ -64,8 +67,9 @@ class HashedFile:
         block = self._block[: self._filled]
         self._checksum.update(block)
         self.size += len(block)
-        while block:
-            block = block[self._file.write(block) :]
+        with refused_by_the_disk(self._path):
+            while block:
+                block = block[self._file.write(block) :]
         self._filled = 0
 
     def xxh128(self) -> str:
