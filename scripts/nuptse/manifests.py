@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -88,7 +89,10 @@ def write_parts(recipe: str, manifests: Mapping[str, Any], corpus_dir: Path, out
     """Write what a recipe returned; see ``prepare_recipe``."""
     report, used = [], 0
     for part, tables in flatten_parts(manifests).items():
-        recordings, supervisions = tables["recordings"], tables["supervisions"]
+        # Sorted: a recipe lists files in the order of the file system.
+        recordings, supervisions = (
+            sorted(tables[kind], key=attrgetter("id")) for kind in ("recordings", "supervisions")
+        )
         write_rows(output_dir / f"{part}_recordings.jsonl.gz", (_portable(r.to_dict()) for r in recordings))
         write_rows(output_dir / f"{part}_supervisions.jsonl.gz", (s.to_dict() for s in supervisions))
         used += len(recordings)

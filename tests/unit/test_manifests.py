@@ -4,10 +4,11 @@ import json
 
 import pytest
 import soundfile
+from lhotse.testing.dummies import dummy_recording, dummy_supervision
 
 from nuptse.errors import UserError
 from nuptse.jsonl import read_rows
-from nuptse.manifests import flatten_parts, prepare_recipe
+from nuptse.manifests import flatten_parts, prepare_recipe, write_parts
 
 
 def test_nested_parts_of_recipes():
@@ -35,6 +36,22 @@ def test_a_recipe_is_run_and_what_it_leaves_out_is_told(librispeech):
     assert "2 audio files, 1 in the recipe's manifests, 1 not" in report
     (row,) = read_rows(librispeech / "out" / "dev-clean-2_recordings.jsonl.gz", dict)
     assert row["sources"][0]["source"] == "raw/LibriSpeech/dev-clean-2/1/2/1-2-0000.flac", "relative: the same anywhere"
+
+
+def test_a_recipe_gives_the_same_bytes_in_whatever_order_it_finds_the_files(tmp_path):
+    for name, numbers in (("a", [2, 0, 1]), ("b", [1, 2, 0])):
+        tables = {
+            "recordings": [dummy_recording(number) for number in numbers],
+            "supervisions": [dummy_supervision(number) for number in numbers],
+        }
+        (tmp_path / name).mkdir()
+        write_parts("librispeech", tables, tmp_path, tmp_path / name)
+    for kind in ("recordings", "supervisions"):
+        first, second = ((tmp_path / name / f"all_{kind}.jsonl.gz").read_bytes() for name in "ab")
+        assert first == second
+    assert [row["id"] for row in read_rows(tmp_path / "a/all_recordings.jsonl.gz", dict)] == [
+        f"dummy-recording-000{number}" for number in range(3)
+    ]
 
 
 @pytest.mark.parametrize(
