@@ -148,10 +148,21 @@ def read_base_model(path: Path) -> BaseModel:
         members = {member.name.removeprefix("./"): member for member in archive}
         if "model_config.yaml" not in members:
             raise UserError(f"{path}: no member model_config.yaml; this is not a model that NeMo saved")
-        config = yaml.safe_load(_content(archive, members["model_config.yaml"]))
+        config = _config(path, _content(archive, members["model_config.yaml"]))
         weights = members.get("model_weights.ckpt")
         tokenizer = _tokenizer(path, config, archive, members)
     return BaseModel(path, config, tokenizer, weights.size if weights else 0)
+
+
+def _config(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: its model_config.yaml is not one that NeMo wrote: {error}") from error
+    sections = ("tokenizer", "preprocessor", "encoder", "decoder")
+    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict | None) for key in sections):
+        raise UserError(f"{path}: its model_config.yaml is not one that NeMo wrote")
+    return config
 
 
 def _tokenizer(
@@ -165,7 +176,10 @@ def _tokenizer(
         return None  # one tokenizer for each language
     name = str(settings.get("model_path", "")).removeprefix("nemo:")
     if settings.get("type") == "bpe" and name in members:
-        return SentencePieceTokenizer(_content(archive, members[name]))
+        try:
+            return SentencePieceTokenizer(_content(archive, members[name]))
+        except RuntimeError as error:  # of SentencePiece
+            raise UserError(f"{path}: its tokenizer {name} cannot be read: {error}") from error
     return NemoTokenizer(path)
 
 
