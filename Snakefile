@@ -60,6 +60,7 @@ rule all:
 onstart:
     check_trainings()
     begin_run(UNFINISHED, plan.files_on_the_way())
+    bring_back(file for job in workflow.dag.needrun_jobs() for file in job.input)
 
 
 onerror:

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, f"{workflow.basedir}/scripts")
 
+from nuptse.clocks import bring_back
 from nuptse.errors import UserError
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
