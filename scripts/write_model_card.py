@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nuptse.errors import run_command, write_atomically
+from nuptse.jsonl import read_json
 from nuptse.model_card import model_card, read_data, read_scores
 
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = list(zip(map(read_scores, args.scores), map(read_scores, args.base_scores), strict=True))
     data = [read_data(cuts, ledger) for cuts, ledger in zip(args.cuts, args.ledgers, strict=True)]
     template = args.template.read_text(encoding="utf-8")
-    content = model_card(args.facts, json.loads(args.train.read_text()), data, pairs, template)
+    content = model_card(args.facts, read_json(args.train, dict), data, pairs, template)
     with write_atomically(args.card) as partial:
         partial.write_text(content, encoding="utf-8")
     print(f"{args.card}: {len(pairs)} splits, {sum(split.utterances for split in data)} training utterances")

@@ -10,7 +10,7 @@ import msgspec
 
 from nuptse.audio_facts import AudioFacts
 from nuptse.audio_problems import PROBLEMS, AudioLimits, errors_of
-from nuptse.errors import UserError
+from nuptse.errors import UserError, make_again
 from nuptse.jsonl import read_rows, row_writer, write_rows
 from nuptse.ledgers import Amount, Histogram, Ledger
 from nuptse.scratch import scratch_database
@@ -87,7 +87,7 @@ def _with_facts(selected: Path, audio: Path | None) -> Iterator[tuple[dict[str, 
                 raise ValueError
             yield cut, facts
     except ValueError:
-        raise UserError(f"{audio} is not of the cuts in {selected}: delete it to have it made again") from None
+        raise UserError(f"{audio} is not of the cuts in {selected}: {make_again(audio)}") from None
 
 
 def _quarantine_row(cut: dict[str, Any], facts: AudioFacts, codes: list[str]) -> dict[str, Any]:

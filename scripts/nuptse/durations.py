@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, make_again, write_atomically
 from nuptse.jsonl import read_rows
 
 # Durations that are counted together: 8 MB.
@@ -88,4 +88,4 @@ def load_durations(path: Path) -> Durations:
         with np.load(path, allow_pickle=False) as arrays:
             return Durations(arrays["values"], arrays["counts"])
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} holds no durations ({error}); delete it and run again") from error
+        raise UserError(f"{path} holds no durations ({error}); {make_again(path)}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from nuptse.audio_findings import audio_findings
 from nuptse.audio_problems import AudioLimits
 from nuptse.base_model import BaseModel, read_base_model
 from nuptse.findings import NOTE, Finding, Report, accept, acceptance
+from nuptse.jsonl import read_json
 from nuptse.set_findings import leak_findings, split_findings, uneven_speakers
 from nuptse.shard_findings import shard_findings
 from nuptse.style_findings import mixed_style
@@ -67,7 +67,7 @@ def examine(
     findings = list(_of_model(model, settings))
     for split in splits:
         survey, trained_on = surveys[split.name], split.name in roles["train"]
-        findings += ledger_findings(split.name, json.loads(split.ledger.read_text("utf-8")), settings)
+        findings += ledger_findings(split.name, read_json(split.ledger, dict), settings)
         findings += text_findings(survey, model, settings, trained_on)
         findings += split_findings(survey)
         findings += uneven_speakers(survey, settings) if trained_on else []
@@ -77,7 +77,7 @@ def examine(
     findings += mixed_style(train, settings)
     findings += leak_findings(train, judges, settings)
     plan = make_plan(train, [surveys[name] for name in roles["validation"]], model, settings)
-    findings += plan_findings(plan, train, json.loads(bins.read_text("utf-8")), settings)
+    findings += plan_findings(plan, train, read_json(bins, dict), settings)
     for name, ledger in shards.items():
         findings += shard_findings(name, ledger)
     return Report(

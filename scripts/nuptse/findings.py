@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, make_again, write_atomically
 from nuptse.finding_codes import parse_acceptance
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -107,6 +107,6 @@ def read_report(path: Path) -> Report:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Report)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; run the workflow again") from None
+        raise UserError(f"cannot read {path}: {error.strerror}; {make_again(path)}") from None
     except msgspec.DecodeError as error:
-        raise UserError(f"{path} is not of the form that this version writes: {error}; have it made again") from None
+        raise UserError(f"{path} is not of the form that this version writes: {error}; {make_again(path)}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, make_again, write_atomically
 
 Row = TypeVar("Row")
 _encoder = msgspec.json.Encoder()
@@ -50,12 +51,26 @@ def read_lines(path: Path, row: type[Row]) -> Iterator[tuple[Row, bytes]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):  # noqa: B007 -- the messages name it
                 yield decoder.decode(line), line.rstrip(b"\n")
-    except msgspec.DecodeError as error:
-        raise UserError(f"{path}, line {number}: {error}; delete the file to have it made again") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}, line {number}: {error}; {make_again(path)}") from None
     except DAMAGED as error:
-        raise UserError(f"{path}, after line {number}: {error}; delete the file to have it made again") from None
+        raise UserError(f"{path}, after line {number}: {error}; {make_again(path)}") from None
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read {path}: {error.strerror}; {make_again(path)}") from None
+
+
+def read_json(path: Path, kind: type[Row]) -> Row:
+    """Return the contents of a JSON file that a rule made as a ``kind``, see :func:`read_rows`; NaN is accepted.
+
+    Raises:
+        UserError: the file is missing, damaged or of another form.
+    """
+    try:
+        return msgspec.convert(json.loads(path.read_bytes()), kind, str_keys=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; {make_again(path)}") from None
+    except (ValueError, msgspec.ValidationError) as error:
+        raise UserError(f"{path} is not of the form that this version writes: {error}; {make_again(path)}") from None
 
 
 @contextmanager

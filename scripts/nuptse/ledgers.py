@@ -7,9 +7,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from nuptse.errors import write_atomically
+from nuptse.jsonl import read_json
 
 
 @dataclass
@@ -93,4 +92,4 @@ class Ledger:
     @classmethod
     def read(cls, path: Path) -> Ledger:
         """Return the ledger that :meth:`write` wrote."""
-        return msgspec.json.decode(path.read_bytes(), type=cls)
+        return read_json(path, cls)

@@ -17,8 +17,8 @@ import msgspec
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from nuptse.errors import UserError
-from nuptse.jsonl import read_rows
+from nuptse.errors import UserError, make_again
+from nuptse.jsonl import read_json, read_rows
 from nuptse.wer_table import Rates
 
 TASK = "automatic-speech-recognition"
@@ -78,12 +78,12 @@ def read_scores(path: Path) -> SetScores:
     try:
         return msgspec.json.decode(path.read_bytes(), type=SetScores)
     except msgspec.DecodeError as error:
-        raise UserError(f"{path}: {error}; delete the file to have it made again") from None
+        raise UserError(f"{path}: {error}; {make_again(path)}") from None
 
 
 def read_data(cuts: Path, ledger: Path) -> Data:
     """Return what the cuts (``.jsonl.gz``) and the ledger of a training split say."""
-    account = json.loads(ledger.read_text())
+    account = read_json(ledger, dict)
     amounts = account["dropped"] | account.get("quarantined", {})
     left_out = {reason: amount["utterances"] for reason, amount in amounts.items()}
     speakers, languages, characters = set(), set(), Counter[str]()

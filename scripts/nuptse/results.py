@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pandas as pd
 
-from nuptse.errors import UserError
 from nuptse.findings import Report, read_report
+from nuptse.jsonl import read_json
 
 Split = tuple[str, str]
 """A corpus and a split of it."""
@@ -241,21 +240,6 @@ class Run:
         """The splits that were transcribed, in the order of the table."""
         pairs = zip(self.table["corpus"], self.table["split"], strict=True)
         return list(dict.fromkeys(pairs))
-
-
-Kind = TypeVar("Kind", bound=msgspec.Struct)
-
-
-def read_json(path: Path, kind: type[Kind]) -> Kind:
-    """Return the contents of a file of ours. NaN is accepted: a loss may be.
-
-    Raises:
-        UserError: the file is of another form.
-    """
-    try:
-        return msgspec.convert(json.loads(path.read_text("utf-8")), kind)
-    except (ValueError, msgspec.ValidationError) as error:
-        raise UserError(f"{path} is not of the form that this version writes: {error}; have it made again") from None
 
 
 NAMES = ("recogniser", "compared_with", "kind", "corpus", "split", "normalizer", "units")

@@ -19,7 +19,7 @@ import numpy as np
 from kaldialign import align, edit_distance
 
 from nuptse.bootstrap import LEVEL, RESAMPLES, confidence_interval, resampling_units
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, make_again, write_atomically
 
 # Stands in an alignment for the word that one side lacks. No word is empty, so it cannot be taken for one.
 GAP = ""
@@ -285,7 +285,7 @@ def read_timing(path: Path) -> dict[str, Any]:
         seconds, audio_seconds = float(timing["seconds"]), float(timing["audio_seconds"])
     except (ValueError, KeyError, TypeError):
         wanted = "a JSON object with the numbers `seconds` and `audio_seconds`"
-        raise UserError(f"{path} should be {wanted}: transcribe anew") from None
+        raise UserError(f"{path} should be {wanted}: {make_again(path)}") from None
     return timing | {"rtf": seconds / audio_seconds if audio_seconds > 0 else None}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from nuptse.checksums import xxh128_of
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, make_again, write_atomically
 
 
 class Shard(TypedDict):
@@ -69,7 +69,7 @@ def read_ledger(ledger: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {ledger}: {error.strerror}; run the workflow again") from error
     except ValueError as error:
-        raise UserError(f"{ledger} is not a ledger of shards ({error}); delete it and run again") from error
+        raise UserError(f"{ledger} is not a ledger of shards ({error}); {make_again(ledger)}") from error
     return content
 
 

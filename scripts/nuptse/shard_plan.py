@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, make_again, write_atomically
 from nuptse.jsonl import raw_lines
 from nuptse.shard_growth import extended_shards
 
@@ -277,4 +277,4 @@ def load_plan(path: Path) -> ShardPlan:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a shard plan ({error}); write it with plan_shards.py") from error
+        raise UserError(f"{path} is not a shard plan ({error}); {make_again(path)}") from error

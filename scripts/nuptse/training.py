@@ -28,6 +28,7 @@ from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.folder_lock import folder_lock
 from nuptse.gpus import gpu
 from nuptse.history import History
+from nuptse.jsonl import read_json
 from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.preflight import check_data
 from nuptse.ranks import LAUNCH, is_first
@@ -70,7 +71,7 @@ class Job:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What ``bins`` holds."""
-        return dict(json.loads(self.bins.read_text()))
+        return read_json(self.bins, dict)
 
     @property
     def model(self) -> Path:

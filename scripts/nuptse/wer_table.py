@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nuptse.bootstrap import LEVEL, RESAMPLES, paired_difference, resampling_units
-from nuptse.errors import UserError, write_atomically
+from nuptse.errors import UserError, make_again, write_atomically
 
 
 class Rates(msgspec.Struct):
@@ -96,7 +96,7 @@ def read_scores(
         try:
             scores = msgspec.json.decode(path.read_bytes(), type=Scores)
         except msgspec.DecodeError as error:
-            raise UserError(f"{path} is no output of score_wer.py: {error}; delete it to have it made again") from None
+            raise UserError(f"{path} is no output of score_wer.py: {error}; {make_again(path)}") from None
         key = (scores.recogniser, scores.corpus, scores.split)
         if key in found:
             raise UserError(f"{path} and {files[key]} both score {scores.recogniser} on {scores.set}: give one of them")

@@ -182,5 +182,5 @@ def test_damaged_scores_are_named(write, tmp_path):
     path.write_text("{}")
     from nuptse.model_card import read_scores
 
-    with pytest.raises(UserError, match="s.json: .*delete the file"):
+    with pytest.raises(UserError, match="s.json: .*delete .*s.json and run again"):
         read_scores(path)
