@@ -1,6 +1,7 @@
-"""What must hold at the moment a training starts: its audio is still there.
+"""What must hold at the moment a training starts: its utterances and their audio are still there.
 
-NeMo drops an utterance whose audio is missing from its batch without a word. All else the doctor has looked at before.
+NeMo drops an utterance whose audio is missing from its batch without a word, and does not miss the end of a manifest.
+All else the doctor has looked at before.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from nuptse.errors import UserError
+from nuptse.errors import UserError, make_again
 from nuptse.jsonl import read_rows
 from nuptse.shard_ledger import check_shards, read_ledger
 
@@ -39,19 +40,37 @@ def audio_files(data: Path) -> Iterator[str]:
         yield from (row.audio_filepath for row in read_rows(data, _Row))
 
 
-def check_data(name: str, data: Path) -> str:
+def check_data(name: str, data: Path, planned: int | None = None) -> str:
     """Check that all audio of one corpus and split is there; return a line for the log.
 
     Args:
         name: ``corpus/split``.
         data: its cuts (``.jsonl.gz``), NeMo manifest (``.json``) or shard ledger (``ledger.json``).
+        planned: how many utterances the duration bins were planned for; None if none were.
 
     Raises:
-        UserError: audio is missing, or a shard is not as its ledger says.
+        UserError: audio is missing, a shard is not as its ledger says, or there are not as many utterances as planned.
     """
     if data.name == "ledger.json":
         check_shards(data)
-        return f"{name}: {read_ledger(data)['utterances']} utterances in shards"
+        found, kind = int(read_ledger(data)["utterances"]), " in shards"
+    else:
+        found, kind = _check_files(name, data), ""
+    if planned not in (None, found):
+        raise UserError(
+            f"{name}: {data} has {found} utterances, but its duration bins were planned for {planned}: a file was cut"
+            f" short between two of its lines; {make_again(_manifest(name, data))}"
+        )
+    return f"{name}: {found} utterances{kind}"
+
+
+def _manifest(name: str, data: Path) -> Path:
+    """Return the NeMo manifest that shards were made from, if it is there, else ``data``."""
+    manifest = Path("data/manifests", f"{name.replace('/', '_nemo_')}.json")
+    return manifest if data.name == "ledger.json" and manifest.exists() else data
+
+
+def _check_files(name: str, data: Path) -> int:
     files = list(audio_files(data))
     missing = [audio for audio in files if not Path(audio).is_file()]
     if missing:
@@ -59,4 +78,4 @@ def check_data(name: str, data: Path) -> str:
             f"{name}: {len(missing)} of {len(files)} audio files in {data} are missing, such as"
             f" {', '.join(missing[:3])}; put them back, or delete the corpus below data/ to have it made again"
         )
-    return f"{name}: {len(files)} utterances"
+    return len(files)

@@ -122,8 +122,9 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         )
         model = restore_model(job.base, map_location="cpu", trainer=trainer)
         say(f"{job.experiment}: {hardware(trainer)}")
-        for name, data in zip(sources + _names(config), [*job.train, *job.validation], strict=True):
-            say(check_data(name, data))
+        planned = [source["utterances"] for source in job.plan["sources"]] + [None] * len(job.validation)
+        for name, data, count in zip(sources + _names(config), [*job.train, *job.validation], planned, strict=True):
+            say(check_data(name, data, count))
         set_up(model, config)
         history.see_cuts(model)
         if found and is_first():

@@ -20,6 +20,23 @@ def test_audio_that_is_there_passes(manifest):
     assert check_data("libri/train", manifest) == "libri/train: 2 utterances"
 
 
+def test_a_manifest_without_its_last_line_is_refused(manifest, tmp_path, monkeypatch):
+    assert check_data("libri/train", manifest, 2) == "libri/train: 2 utterances"
+    manifest.write_bytes(manifest.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(
+        UserError, match=r"m.json has 1 utterances, .* planned for 2: .*; delete .*m.json and run again"
+    ):
+        check_data("libri/train", manifest, 2)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/manifests").mkdir(parents=True)
+    manifest.rename("data/manifests/libri_nemo_train.json")
+    (tmp_path / "ledger.json").write_text(json.dumps({"folder": ".", "utterances": 1, "shards": []}))
+    with pytest.raises(
+        UserError, match=r"ledger.json has 1 utterances, .*; delete data/manifests/libri_nemo_train.json and"
+    ):
+        check_data("libri/train", tmp_path / "ledger.json", 2)
+
+
 def test_missing_audio_is_refused(manifest, tmp_path):
     (tmp_path / "a.wav").unlink()
     with pytest.raises(UserError, match=r"libri/train: 2 of 2 audio files in .*m.json are missing, such as .*a.wav"):
