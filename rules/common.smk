@@ -12,6 +12,7 @@ sys.path.insert(0, f"{workflow.basedir}/scripts")
 
 from nuptse.clocks import bring_back
 from nuptse.errors import UserError
+from nuptse.links import check_links
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
 from nuptse.ranks import check_nodes
@@ -25,6 +26,7 @@ with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
 allotted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) if workflow.remote_exec else None
 
 try:
+    check_links()
     plan = Plan(config, schema, Path(workflow.basedir), cores=workflow.resource_settings.cores, allotted=allotted)
 except UserError as mistakes:
     raise WorkflowError(str(mistakes)) from None
