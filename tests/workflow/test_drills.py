@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "drills"))
-from drills import FAULTS, fingerprints, run_drill
+from drills import FAULTS, run_drill
+from faults import can_mount
 
 pytestmark = pytest.mark.slow
 
@@ -20,11 +21,11 @@ SPLITS += [("quickstart_yesno", split) for split in ("train", "test")]
 
 @pytest.fixture(scope="module")
 def reference(finished, tmp_path_factory):
-    """A complete run with the manifests of all splits, and its fingerprints."""
+    """A complete run with the manifests of all splits."""
     folder = tmp_path_factory.mktemp("reference")
     shutil.copytree(finished.folder, folder, dirs_exist_ok=True, symlinks=True)
     finished.of(folder).snakemake("manifests", "shards", "bins", *TEST)
-    return folder, fingerprints(folder)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -36,17 +37,28 @@ def reference(finished, tmp_path_factory):
         ("tar_shards", "Ctrl-C"),
         ("finetune_model", "power cut"),
         ("transcribe", "SIGTERM to the job"),
+        ("tar_shards", "kill -9 of a worker"),
+        ("prepare_manifests", "disk full"),
+        ("tar_shards", "disk full"),
+        ("select_utterances", "disk turned read-only"),
+        ("prepare_manifests", "file cut short"),
+        ("build_cutset", "file cut short"),
+        ("count_durations", "dead link"),
+        ("tar_shards", "clock jump"),
+        ("tar_shards", "corpus changes"),
+        ("download_archive", "mirror cuts the line"),
+        ("download_archive", "mirror gives wrong bytes"),
     ],
 )
 def test_a_broken_run_is_put_right_by_the_next_one(reference, rule, fault):
-    folder, wanted = reference
-    assert run_drill(folder, wanted, rule, BY_NAME[fault], random.Random(f"{rule} {fault}")).lost == ""
+    if BY_NAME[fault].mounts and not can_mount():
+        pytest.skip("only root can mount a disk of its own")
+    assert run_drill(reference, rule, BY_NAME[fault], random.Random(f"{rule} {fault}")).lost == ""
 
 
 def test_an_edit_whose_first_job_failed_still_reaches_the_results(reference, finished, tmp_path):
     """Snakemake by itself need not ask again for what the failed jobs were to make."""
-    folder, _ = reference
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True, symlinks=True)
+    shutil.copytree(reference, tmp_path, dirs_exist_ok=True, symlinks=True)
     checkout = finished.of(tmp_path)
     command = tmp_path / "scripts" / "select_utterances.py"
     edited = command.read_text() + "# an edit\n"
