@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -106,7 +105,7 @@ def index_nemo_shards(
     with write_atomically(output_dir / "tarred_audio_manifest.json") as partial, partial.open("wb") as all_rows:
         for path in checksums:
             with open(path, "rb") as part:
-                shutil.copyfileobj(part, all_rows)
+                all_rows.writelines(line if line.endswith(b"\n") else line + b"\n" for line in part)
     _write_cuts(rows, cuts, ledger)
     content = {
         **kept,

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 
 from nuptse.checksums import xxh128_of
-from nuptse.errors import UserError
+from nuptse.errors import UserError, make_again
 from nuptse.findings import ERROR, Example, Finding
 from nuptse.jsonl import read_rows
-from nuptse.shard_ledger import lost_shards, read_ledger
+from nuptse.shard_ledger import Shard, lost_shards, read_ledger
 
 # Up to so many bytes all shards are read and their checksums compared; above, sizes and names are.
 HASHED_BYTES = 500_000_000
@@ -31,6 +31,10 @@ def shard_findings(name: str, ledger: Path) -> Iterator[Finding]:
         ledger: of the whole folder of shards.
     """
     content = read_ledger(ledger)
+    try:
+        msgspec.convert(content["shards"], list[Shard])
+    except msgspec.ValidationError as error:
+        raise UserError(f"{ledger} is not a ledger of shards ({error}); {make_again(ledger)}") from None
     folder = ledger.parent / content["folder"]
     lost = set(lost_shards(ledger))
     ours = content["folder"] == "."  # others were compared with their manifests when their ledger was written

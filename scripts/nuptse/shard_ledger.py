@@ -64,13 +64,19 @@ def read_ledger(ledger: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(ledger.read_bytes())
-        if not isinstance(content, dict) or not {"folder", "shards"} <= content.keys():
-            raise ValueError("it has no folder or no shards")
+        if not isinstance(content, dict) or not isinstance(content.get("folder"), str):
+            raise ValueError("it has no folder")
+        if not isinstance(content.get("shards"), list) or not all(map(_is_shard, content["shards"])):
+            raise ValueError("it has no shards")
     except OSError as error:
         raise UserError(f"cannot read {ledger}: {error.strerror}; run the workflow again") from error
     except ValueError as error:
         raise UserError(f"{ledger} is not a ledger of shards ({error}); {make_again(ledger)}") from error
     return content
+
+
+def _is_shard(row: Any) -> bool:
+    return isinstance(row, dict) and all(isinstance(row.get(kind), str) for kind in ("tar", "manifest"))
 
 
 def lost_shards(ledger: Path) -> list[str]:
@@ -86,9 +92,9 @@ def lost_shards(ledger: Path) -> list[str]:
         for kind in ("tar", "manifest"):
             try:
                 size = os.stat(os.path.join(folder, shard[kind])).st_size
-            except OSError:
+            except (OSError, ValueError):  # a name with a null byte
                 size = -1
-            if size != shard[f"{kind}_bytes"]:
+            if size != shard.get(f"{kind}_bytes"):
                 lost.append(shard[kind])
     return lost
 

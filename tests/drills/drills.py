@@ -85,7 +85,7 @@ def drills(
 
 def table(outcomes: list[tuple[str, Fault, Outcome]], title: str, key: Callable[[str, Fault], str]) -> Iterator[str]:
     """Yield the lines of a table of counts."""
-    counts: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = {"all": Counter()}
     for rule, fault, outcome in outcomes:
         for row in (key(rule, fault), "all"):
             counts.setdefault(row, Counter()).update(

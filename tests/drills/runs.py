@@ -46,6 +46,12 @@ TARGETS = {
 }  # fmt: skip
 # The command of a rule, where its name is another one.
 SCRIPTS = {"download_archive": "download.py", "extract_archives": "extract.py", "finetune_model": "finetune.py"}
+# What a job would not do again: it is removed, so that the job has work to be broken in.
+SAVES_WORK = {
+    "check_audio": "data/audio_checks/*/cache",
+    "tar_shards": "data/shards/*/ledger/shards",
+    "finetune_model": "results/*/training",
+}
 # Nothing of a job, of Snakemake or of a fault lasts longer; what does is a hang.
 PATIENCE_S = 300
 # How many messages a user follows before the patience is gone, too: a damaged file may be several steps away.
@@ -101,6 +107,8 @@ class Run:
         Raises:
             Lost: there is no job, or no end.
         """
+        for folder in self.folder.glob(SAVES_WORK.get(self.rule, "-")):
+            shutil.rmtree(folder)
         log = self.folder / "drill.log"
         with log.open("w") as file:
             command = self.checkout.command(*self.command(), "--forcerun", self.rule, *options)

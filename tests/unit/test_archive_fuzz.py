@@ -106,6 +106,7 @@ def first_contents(members) -> dict[str, bytes]:
     return wanted
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @FAST
 @given(members=MEMBERS, form=st.sampled_from([*COMPRESSIONS, "zip"]), damage=DAMAGES)
 def test_any_archive(members, form, damage):
@@ -157,7 +158,8 @@ def test_any_model_file(data, members, config, compress, damage):
         assert not refused or str(model) in refused
         if not refused and content == whole:
             assert {kind for _, kind, _ in mixed} <= HARMLESS
-            assert not any(name.startswith("/") or ".." in name.split("/") for name, *_ in mixed)
+            names = [name for name, kind, _ in mixed if kind != tarfile.XHDTYPE]  # which is the header of the next one
+            assert not any(name.startswith("/") or ".." in name.split("/") for name in names)
         if not refused:
             unread = refusal(read_base_model, model)
             assert not unread or str(model) in unread

@@ -13,6 +13,7 @@ import soundfile
 from nuptse.audio_cache import AudioCache, Entry
 from nuptse.converting import Converter, Policy, write_flac
 from nuptse.errors import UserError, run_command, write_atomically
+from nuptse.scratch import scratch_database
 from nuptse.shard_tar import TarFile
 
 REFUSED = "File too large; raise the limit of file sizes"
@@ -71,7 +72,11 @@ def test_a_conversion_is_whole_or_refused_and_never_blamed_on_the_source(tmp_pat
 def test_shards_and_caches_name_their_file(tmp_path):
     with pytest.raises(UserError, match=f"a.tar: {REFUSED}"), room(4096), TarFile(tmp_path / "a.tar") as tar:
         tar.add("a", bytes(10_000))
-    cache = AudioCache(tmp_path / "cache")
-    with room(10), pytest.raises(UserError, match=f"cannot write {tmp_path / 'cache'}: {REFUSED}"):
+    with (
+        scratch_database() as database,
+        room(10),
+        pytest.raises(UserError, match=f"cannot write {tmp_path / 'cache'}: {REFUSED}"),
+    ):
+        cache = AudioCache(tmp_path / "cache", database)
         cache.add(Entry("a.wav", None, "", cache.version, [], [{"reason": "x" * 20_000}]))
         cache.close()

@@ -89,6 +89,13 @@ def test_a_changed_tar_is_seen_and_the_next_ledger_keeps_that(shards):
     assert repairs(index(shards, None, "--repair", json.dumps(losses))) == losses
 
 
+def test_a_manifest_whose_last_line_does_not_end(shards):
+    path = shards / "sharded_manifests" / "manifest_0.json"
+    path.write_text(path.read_text().rstrip())
+    all_rows = read_rows(index(shards).with_name("tarred_audio_manifest.json"), dict)
+    assert [row["audio_filepath"] for row in all_rows] == ["a.wav", "b.wav", "c.wav"]
+
+
 def test_one_manifest_for_all_shards_and_segments_of_one_file(shards):
     rows = [row("a.wav", 0.2, 0, offset=0.0), row("a-sub1.wav", 0.2, 0, offset=0.2), row("b.wav", 0.25, 0), row("c.wav", 0.5, 1)]  # fmt: skip
     (shards / "tarred_audio_manifest.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
