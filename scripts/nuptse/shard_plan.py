@@ -186,7 +186,7 @@ def _decode(line: bytes, manifest: Path, number: int) -> _Row:
     try:
         return _ROWS.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{manifest}:{number}: not a NeMo manifest row: {error}") from error
+        raise UserError(f"{manifest}:{number}: not a NeMo manifest row: {error}; {make_again(manifest)}") from error
 
 
 _ROWS = msgspec.json.Decoder(_Row)

@@ -111,7 +111,8 @@ def _line(descriptor: int, start: int) -> bytes:
 
 
 def _changed(manifest: Path) -> UserError:
-    return UserError(f"{manifest} has changed since its shards were planned; write the plan again with plan_shards.py")
+    # Snakemake may take the plan for newer: where a plan fails, it puts the last one back.
+    return UserError(f"{manifest} has changed since its shards were planned; run again with --forcerun plan_shards")
 
 
 def _audio_states(job: ShardJob) -> Iterator[bytes]:

@@ -222,7 +222,8 @@ def _damage(how: Callable[[Run, Path], object]) -> Callable[[Run], bool]:
         run.note = str(path.relative_to(run.folder))
         how(run, path)
         run.targets = tuple(dict.fromkeys((*TARGETS[_READER[run.rule]], *run.targets)))
-        run.go_on("--forcerun", _READER[run.rule])
+        run.options = ("--forcerun", _READER[run.rule])
+        run.go_on()
         return True
 
     return inject

@@ -70,6 +70,7 @@ class Run:
         chance: for the moments and the places.
         seconds: how long its longest job takes.
         targets: what is asked for.
+        options: with what else, until it has ended well once.
         folder: of the copy.
         settings: what a fault added to the configuration and makes other results, YAML.
         shown: what the terminal showed of the broken run.
@@ -81,6 +82,7 @@ class Run:
     def __init__(self, reference: Path, rule: str, chance: random.Random) -> None:
         self.rule, self.chance, self.seconds = rule, chance, job_seconds(reference, rule)
         self.targets = TARGETS[rule]
+        self.options: tuple[str, ...] = ()
         self.folder = Path(tempfile.mkdtemp(prefix="nuptse-drill-"))
         shutil.copytree(reference, self.folder, dirs_exist_ok=True, symlinks=True)
         self.checkout = Checkout.of(self.folder)
@@ -135,9 +137,9 @@ class Run:
 
     # --- what follows ---
 
-    def go_on(self, *options: str) -> None:
+    def go_on(self) -> None:
         """Give the command once more, as a user would who does not yet know of the fault."""
-        run = self.checkout.snakemake(*self.command(), *options, check=False)
+        run = self.checkout.snakemake(*self.command(), *self.options, check=False)
         self.shown, self.failed = run.stdout, run.returncode != 0
 
     def put_right(self) -> None:
@@ -148,7 +150,7 @@ class Run:
         """
         command = self.command()
         for _ in range(REMEDIES):
-            run = self.checkout.snakemake(*command, check=False)
+            run = self.checkout.snakemake(*command, *self.options, check=False)
             if "Traceback" in run.stdout:
                 raise Lost("the next run shows a traceback")
             if run.returncode == 0:
