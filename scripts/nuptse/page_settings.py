@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from nuptse.config import Config, model_source
 from nuptse.errors import redact
+from nuptse.settings import Config, model_source
 
 MODEL_RULES = {"url": "download_model", "pretrained": "download_pretrained", "from_scratch": "build_model"}
 

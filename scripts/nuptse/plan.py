@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from nuptse.config import model_source
 from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
 from nuptse.folder_state import folder_state
@@ -17,6 +16,7 @@ from nuptse.overrides import data_files
 from nuptse.page_settings import page_settings
 from nuptse.plan_base import as_json
 from nuptse.plan_trainings import TrainingPlan
+from nuptse.settings import model_source
 
 
 class Plan(TrainingPlan):

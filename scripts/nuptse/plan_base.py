@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nuptse.config import Config, load_config, model_source, resolve_experiment, resolve_urls
+from nuptse.config import load_config
 from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
+from nuptse.settings import Config, model_source, resolve_experiment, resolve_urls
 from nuptse.source_settings import corpus_source, source_paths
 from nuptse.sources import source_files
 from nuptse.splits import split_names

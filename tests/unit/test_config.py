@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nuptse.config import known_recipes, load_config, resolve_experiment, resolve_urls
+from nuptse.config import load_config
+from nuptse.config_mistakes import known_recipes
 from nuptse.errors import UserError
+from nuptse.settings import resolve_experiment, resolve_urls
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())

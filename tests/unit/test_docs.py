@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nuptse.config import load_config, model_source, resolve_experiment
+from nuptse.config import load_config
 from nuptse.finding_codes import CODES
 from nuptse.overrides import finetune_overrides
+from nuptse.settings import model_source, resolve_experiment
 from nuptse.text import apply_profile
 
 ROOT = Path(__file__).parents[2]

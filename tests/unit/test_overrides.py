@@ -6,8 +6,9 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from nuptse.config import load_config, resolve_experiment
+from nuptse.config import load_config
 from nuptse.overrides import data_files, finetune_overrides
+from nuptse.settings import resolve_experiment
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from nuptse.config import load_config, resolve_experiment
+from nuptse.config import load_config
 from nuptse.duration_bins import Source, plan_bins
 from nuptse.durations import Durations
 from nuptse.overrides import finetune_overrides
 from nuptse.runtime import prepare_runtime
+from nuptse.settings import resolve_experiment
 
 pytestmark = pytest.mark.slow  # importing NeMo takes seconds
 

@@ -7,8 +7,9 @@ import torch
 import yaml
 from conftest import ROOT
 
-from nuptse.config import load_config, resolve_experiment
+from nuptse.config import load_config
 from nuptse.overrides import finetune_overrides
+from nuptse.settings import resolve_experiment
 
 pytestmark = pytest.mark.slow
 
