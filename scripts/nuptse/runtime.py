@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import logging
 import os
@@ -10,6 +11,8 @@ import subprocess
 import warnings
 from pathlib import Path
 
+# Options of glibc's mallopt(3), from malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 PACKAGES = ("nemo-toolkit", "lhotse", "torch", "lightning", "sentencepiece", "numpy")
 
 
@@ -23,6 +26,7 @@ def prepare_runtime() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    keep_freed_memory()
     warnings.filterwarnings("ignore")
     for name in ("", ".api.config", ".training_telemetry.api.training_telemetry_provider"):
         logging.getLogger(f"nv_one_logger{name}").setLevel(logging.CRITICAL)
@@ -32,6 +36,19 @@ def prepare_runtime() -> None:
     for package in ("lightning.fabric", "lightning.pytorch", "pytorch_lightning"):
         logging.getLogger(package).setLevel(logging.ERROR)
     nemo_logging.setLevel(nemo_logging.ERROR)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed tensors for the next ones; elsewhere nothing happens.
+
+    It gives every block above 32 MB (at first above 128 kB) back to Linux at once, and gets it again page by page, each
+    filled with zeros: on the CPU a third of the time of a validation. Blocks that are kept are as large as those of the
+    largest batch, so a run holds no more than there.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1)):
+            libc.mallopt(option, value)
 
 
 def versions() -> dict[str, str]:
