@@ -40,42 +40,46 @@ def audio_files(data: Path) -> Iterator[str]:
         yield from (row.audio_filepath for row in read_rows(data, _Row))
 
 
-def check_data(name: str, data: Path, planned: int | None = None) -> str:
+def check_data(name: str, data: Path, planned: int | None = None, root: Path = Path()) -> str:
     """Check that all audio of one corpus and split is there; return a line for the log.
 
     Args:
         name: ``corpus/split``.
         data: its cuts (``.jsonl.gz``), NeMo manifest (``.json``) or shard ledger (``ledger.json``).
         planned: how many utterances the duration bins were planned for; None if none were.
+        root: the folder that this path and those in it are relative to.
 
     Raises:
         UserError: audio is missing, a shard is not as its ledger says, or there are not as many utterances as planned.
     """
     if data.name == "ledger.json":
-        check_shards(data)
-        found, kind = int(read_ledger(data)["utterances"]), " in shards"
+        check_shards(root / data)
+        found, kind = int(read_ledger(root / data)["utterances"]), " in shards"
     else:
-        found, kind = _check_files(name, data), ""
+        found, kind = _check_files(name, data, root), ""
     if planned not in (None, found):
         raise UserError(
             f"{name}: {data} has {found} utterances, but its duration bins were planned for {planned}: a file was cut"
-            f" short between two of its lines; {make_again(_manifest(name, data))}"
+            f" short between two of its lines; {make_again(_manifest(name, data, root))}"
         )
     return f"{name}: {found} utterances{kind}"
 
 
-def _manifest(name: str, data: Path) -> Path:
+def _manifest(name: str, data: Path, root: Path) -> Path:
     """Return the NeMo manifest that shards were made from, if it is there, else ``data``."""
     manifest = Path("data/manifests", f"{name.replace('/', '_nemo_')}.json")
-    return manifest if data.name == "ledger.json" and manifest.exists() else data
+    return manifest if data.name == "ledger.json" and (root / manifest).exists() else data
 
 
-def _check_files(name: str, data: Path) -> int:
-    files = list(audio_files(data))
-    missing = [audio for audio in files if not Path(audio).is_file()]
+def _check_files(name: str, data: Path, root: Path) -> int:
+    count, missing = 0, []
+    for audio in audio_files(root / data):
+        count += 1
+        if not (root / audio).is_file():
+            missing.append(audio)
     if missing:
         raise UserError(
-            f"{name}: {len(missing)} of {len(files)} audio files in {data} are missing, such as"
+            f"{name}: {len(missing)} of {count} audio files in {data} are missing, such as"
             f" {', '.join(missing[:3])}; put them back, or delete the corpus below data/ to have it made again"
         )
-    return len(files)
+    return count

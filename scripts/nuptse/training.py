@@ -24,13 +24,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nuptse.data_check import DataCheck
 from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.folder_lock import folder_lock
 from nuptse.gpus import gpu
 from nuptse.history import History
 from nuptse.jsonl import read_json
 from nuptse.models import restore_model, save_nemo, spec_augment_config
-from nuptse.preflight import check_data
 from nuptse.ranks import LAUNCH, is_first
 from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, versions
@@ -108,11 +108,14 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         found = run.resume()
         checkpoint, position = found or (None, Position())
         sources = [source["name"] for source in job.plan["sources"]]
+        planned = [source["utterances"] for source in job.plan["sources"]] + [None] * len(job.validation)
+        data = zip(sources + _names(config), [*job.train, *job.validation], planned, strict=True)
+        check = DataCheck(list(data) if is_first() else [])
         history = History(config.trainer.log_every_n_steps, _names(config), sources, job.experiment, started)
         checkpoints = Checkpoints(run, history, job.every_n_steps, job.every_minutes, config.seed, position)
         trainer = pl.Trainer(
             **OmegaConf.to_container(config.trainer) | accelerator,
-            callbacks=[history, checkpoints],
+            callbacks=[check, history, checkpoints],
             logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
             # This command starts the other ranks of its node, under SLURM too.
             plugins=[PlainCheckpoints(), LightningEnvironment()],
@@ -122,16 +125,15 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         )
         model = restore_model(job.base, map_location="cpu", trainer=trainer)
         say(f"{job.experiment}: {hardware(trainer)}")
-        planned = [source["utterances"] for source in job.plan["sources"]] + [None] * len(job.validation)
-        for name, data, count in zip(sources + _names(config), [*job.train, *job.validation], planned, strict=True):
-            say(check_data(name, data, count))
         set_up(model, config)
         history.see_cuts(model)
         if found and is_first():
             announce(f"{job.experiment}: going on from {checkpoint}")
         model._train_dl = begin_after(model._train_dl, position)
         share_out(model, _names(config))
+        check.wait()
         trainer.fit(model, ckpt_path=checkpoint)
+        check.wait(None)
         steps, wanted = trainer.global_step, config.trainer.max_steps
         if steps < wanted:
             raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
