@@ -71,6 +71,7 @@ def finetune_overrides(
                 "use_lhotse": True,
                 **_validation_data(VALIDATION_LAYOUT[settings["layout"]], settings["validation"]),
                 **settings["validation_ds"],
+                "batch_duration": settings["validation_ds"]["batch_duration"] or train_ds["batch_duration"],
                 "shuffle": False,
                 "seed": settings["seed"],
                 "shard_seed": settings["seed"],

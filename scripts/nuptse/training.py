@@ -35,6 +35,7 @@ from nuptse.ranks import LAUNCH, is_first
 from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, versions
 from nuptse.sharing import share_out
+from nuptse.validation import validate_longest_first
 
 
 class Interrupted(Exception):
@@ -126,6 +127,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         model = restore_model(job.base, map_location="cpu", trainer=trainer)
         say(f"{job.experiment}: {hardware(trainer)}")
         set_up(model, config)
+        validate_longest_first(model)
         history.see_cuts(model)
         if found and is_first():
             announce(f"{job.experiment}: going on from {checkpoint}")

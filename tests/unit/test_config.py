@@ -65,7 +65,7 @@ def test_the_tutorial_overlay_has_what_the_tutorial_uses():
     assert mix["train_ds"]["quadratic_duration"] == 15
     assert mix["train_ds"]["batch_size"] is None
     assert mix["train_ds"]["perturb_speed"] is False
-    assert mix["validation_ds"]["batch_size"] == 64
+    assert mix["validation_ds"]["batch_size"] is None
     assert mix["trainer"]["max_steps"] == 100
     assert mix["trainer"]["val_check_interval"] == 50
     assert mix["trainer"]["limit_train_batches"] == 50

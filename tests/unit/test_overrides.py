@@ -115,3 +115,9 @@ def test_data_files_of_each_layout():
     assert data_files("cutset", entries) == ["data/manifests/c_cuts_s.jsonl.gz"]
     assert data_files("nemo_json", entries) == ["data/manifests/c_nemo_s.json"]
     assert data_files("tarred", entries) == ["data/shards/c_s/ledger.json"]
+
+
+def test_a_validation_batch_is_as_long_as_one_of_training():
+    assert options("finetune_from_cutset").model.validation_ds.batch_duration == 60
+    own = options("finetune_from_cutset", validation_ds={"batch_duration": 90, "batch_size": 8, "num_workers": 0})
+    assert (own.model.validation_ds.batch_duration, own.model.validation_ds.batch_size) == (90, 8)
