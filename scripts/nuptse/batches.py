@@ -53,7 +53,9 @@ class Feeding:
         utterances: in a batch, mean.
         audio_s: speech in a batch, s, mean, padding not counted.
         limit_s: ``batch_duration``, s.
-        fill: ``audio_s`` by ``limit_s``.
+        fill: how much of what a batch may take is taken, mean: its longest utterance, with what
+            ``quadratic_duration`` adds to it, times their number, by ``limit_s``. An utterance that has no room beside
+            others of its length leaves a rest.
         padding: share of all audio in batches that is padding.
         longest_s: the longest utterance, s, if recorded.
     """
@@ -67,20 +69,27 @@ class Feeding:
     longest_s: float | None
 
 
-def feeding(training: Training, limit_s: float) -> Feeding | None:
-    """Return how a training was fed, None if it had no batch."""
+def feeding(training: Training, limit_s: float, quadratic_s: float | None = None, devices: int = 1) -> Feeding | None:
+    """Return how a training was fed, None if it had no batch.
+
+    Args:
+        limit_s: ``batch_duration``, s.
+        quadratic_s: ``quadratic_duration``, s: an utterance of d s counts d + d²/quadratic_s.
+        devices: GPUs that each had a batch of its own.
+    """
     rows = training.train
     if not rows:
         return None
     audio = sum(row.audio_seconds for row in rows)
     padded = sum(padded_seconds(row) for row in rows)
     longest = [row.longest_s for row in rows if row.longest_s is not None]
+    taken = sum(padded_seconds(row) * (1 + (row.longest_s or 0) / quadratic_s if quadratic_s else 1) for row in rows)
     return Feeding(
         batches=len(rows),
         utterances=sum(row.utterances for row in rows) / len(rows),
         audio_s=audio / len(rows),
         limit_s=limit_s,
-        fill=audio / len(rows) / limit_s,
+        fill=taken / len(rows) / limit_s / devices,
         padding=1 - audio / padded if padded else 0.0,
         longest_s=max(longest, default=None),
     )

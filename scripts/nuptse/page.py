@@ -120,7 +120,12 @@ def page_context(run: Run, gallery: Gallery, account: Account, configfiles: Sequ
         "fallbacks": {chart.name: Markup(fallback_svg(chart)) for chart in gallery.charts},  # Vega escapes
         "specs": {chart.name: for_page(chart.spec) for chart in gallery.charts},
         "feedings": {
-            name: feeding(training, experiments[name]["train_ds"]["batch_duration"])
+            name: feeding(
+                training,
+                experiments[name]["train_ds"]["batch_duration"],
+                experiments[name]["train_ds"]["quadratic_duration"],
+                experiments[name]["trainer"]["devices"],
+            )
             for name, training in run.trainings.items()
         },
         "buckets": {name: drawn_buckets(training, run.bins[name]) for name, training in run.trainings.items()},

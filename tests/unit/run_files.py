@@ -17,7 +17,8 @@ def experiment(model="base", train=("corpus",), validation=(("corpus", "dev"),),
         "train": [{"corpus": name, "split": "train"} for name in train],
         "validation": [{"corpus": corpus, "split": split} for corpus, split in validation],
         "test": [{"corpus": corpus, "split": split} for corpus, split in test],
-        "train_ds": {"batch_duration": 60},
+        "train_ds": {"batch_duration": 60, "quadratic_duration": None},
+        "trainer": {"devices": 1},
         "optim": {"lr": 0.1},
     }
 

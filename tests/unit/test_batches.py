@@ -44,8 +44,14 @@ def test_feeding_is_of_all_batches_together():
     rows = [batch(1, audio_seconds=30.0, longest_s=4.0), batch(2, audio_seconds=50.0, longest_s=6.0)]
     fed = feeding(read(training("a", rows)), 60)
     assert (fed.batches, fed.utterances, fed.audio_s, fed.longest_s) == (2, 10, 40.0, 6.0)
-    assert fed.fill == pytest.approx(40 / 60)
+    assert fed.fill == pytest.approx(50 / 60), "10 utterances of 4 and of 6 s with padding, in two batches of 60 s"
     assert fed.padding == pytest.approx(1 - 80 / 100)
+
+
+def test_what_long_utterances_count_more_is_part_of_the_fill():
+    rows = [batch(1, audio_seconds=30.0, longest_s=4.0)]
+    assert feeding(read(training("a", rows)), 160, quadratic_s=4.0).fill == pytest.approx(10 * (4 + 4) / 160)
+    assert feeding(read(training("a", rows)), 40, devices=2).fill == pytest.approx(40 / 80)
 
 
 def test_no_batch_no_feeding():
