@@ -26,7 +26,6 @@ def prepare_runtime() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    keep_freed_memory()
     warnings.filterwarnings("ignore")
     for name in ("", ".api.config", ".training_telemetry.api.training_telemetry_provider"):
         logging.getLogger(f"nv_one_logger{name}").setLevel(logging.CRITICAL)
@@ -39,11 +38,11 @@ def prepare_runtime() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep the memory of freed tensors for the next ones; elsewhere nothing happens.
+    """Have glibc keep the memory of freed tensors for the next ones, for a model on the CPU; elsewhere nothing happens.
 
     It gives every block above 32 MB (at first above 128 kB) back to Linux at once, and gets it again page by page, each
-    filled with zeros: on the CPU a third of the time of a validation. Blocks that are kept are as large as those of the
-    largest batch, so a run holds no more than there.
+    filled with zeros: on the CPU a third of the time of a validation. A process may then hold a bit more than its
+    largest batch needs.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):

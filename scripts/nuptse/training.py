@@ -33,7 +33,7 @@ from nuptse.jsonl import read_json
 from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.ranks import LAUNCH, is_first
 from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
-from nuptse.runtime import git_commit, versions
+from nuptse.runtime import git_commit, keep_freed_memory, versions
 from nuptse.sharing import share_out
 from nuptse.validation import validate_longest_first
 
@@ -125,6 +125,8 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
             enable_model_summary=False,
         )
         model = restore_model(job.base, map_location="cpu", trainer=trainer)
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         say(f"{job.experiment}: {hardware(trainer)}")
         set_up(model, config)
         validate_longest_first(model)

@@ -31,7 +31,7 @@ from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.recogniser import hear, load_model, set_decoding
-from nuptse.runtime import versions
+from nuptse.runtime import keep_freed_memory, versions
 
 PROGRESS_S = 10.0
 
@@ -101,6 +101,8 @@ def transcribe(
     with gpu("auto") as where:
         device = torch.device("cuda", where["devices"][0]) if where["accelerator"] == "gpu" else torch.device("cpu")
         model = load_model(model_path, device)
+        if device.type == "cpu":
+            keep_freed_memory()
         if decoding:
             set_decoding(model, decoding)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
