@@ -1,8 +1,8 @@
-"""Time the data steps beside references, by turns: `make bench`, or `make bench ARGS="shards bins --rounds 3"`.
+"""Time the data steps and the trainings beside references, by turns: `make bench`, or `make bench ARGS="shards bins --rounds 3"`.
 
 References do the unavoidable part of the same work, in the same session: plain tar, sha256sum, Lhotse's own functions,
 a bare Snakemake with empty rules. Results go to benchmarks/results/{row}.json; `--table` prints all that are there as
-the table of docs/performance.md. The first row takes real archives from the mirror that OPENSLR_MIRROR names.
+the table of docs/performance.md. Real archives come from the mirror that OPENSLR_MIRROR names, NeMo's script from NEMO_REPO.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scripts")]
 
 import bench_check_audio
+import bench_feeding
+import bench_training
 import corpora
 import yaml
 from harness import RESULTS, ROOT, Row, Work, by_turns, load, report, run, table
@@ -33,7 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="only print what was measured before")
     args = parser.parse_args(argv)
     if args.table:
-        saved = [row for name in ROWS if (RESULTS / f"{name}.json").exists() for row in load(name)["rows"]]
+        saved = [
+            row
+            for name in ROWS
+            if (RESULTS / f"{name}.json").exists()
+            for row in load(name)["rows"]
+            if isinstance(row, dict)
+        ]
         print("\n".join(table(saved)))
         return
     for name in args.rows or ROWS:
@@ -51,14 +59,15 @@ def python(script: str, *arguments: str | Path | int) -> list[str]:
 
 def data_stage(scratch: Path, rounds: int) -> list[Row]:
     """Archives to shards and bins, of the tutorial on real speech, or of the quickstart where there is no mirror."""
-    mirror = Path(os.environ.get("OPENSLR_MIRROR", ROOT.parent / "shared" / "openslr"))
-    archives = sorted((mirror / "resources").rglob("*.tar.gz")) if mirror.is_dir() else []
+    archives = corpora.mirror()
     configs = [ROOT / "config/tutorial.yaml", scratch / "mirror.yaml"] if archives else []
     if archives:
-        (scratch / "mirror.yaml").write_text(yaml.safe_dump(_mirror_overlay(mirror, archives)))
+        (scratch / "mirror.yaml").write_text(yaml.safe_dump(corpora.mirror_overlay(archives)))
     else:
         archives = sorted((ROOT / "resources/quickstart").rglob("*.tar.gz"))
-        print(f"data_stage: skipped for the tutorial, no mirror at {mirror}; with the embedded archives instead")
+        print(
+            "data_stage: skipped for the tutorial, OPENSLR_MIRROR names no mirror; with the embedded archives instead"
+        )
     folder = scratch / "run"
 
     def fresh() -> None:
@@ -73,22 +82,6 @@ def data_stage(scratch: Path, rounds: int) -> list[Row]:
     amount = f"{len(archives)} archives, {sum(a.stat().st_size for a in archives) / 1e6:.0f} MB"
     note = f"sha256sum and tar -xzf of the archives alone take {costs['theirs'].wall_s:.1f} s"
     return [Row("data stage", "", amount, costs["ours"], None, min(rounds, 3), "wall_s", 15, note)]
-
-
-def _mirror_overlay(mirror: Path, archives: Sequence[Path]) -> dict[str, object]:
-    """Return the configuration that takes the tutorial's archives from a mirror, whatever their checksums are there."""
-    tutorial = yaml.safe_load((ROOT / "config/tutorial.yaml").read_text())["corpora"]
-    sizes = {archive.name: {"bytes": archive.stat().st_size, "sha256": _sha256(archive)} for archive in archives}
-    pinned = {
-        name: {"archives": {file: sizes[file] for file in corpus["archives"]}} for name, corpus in tutorial.items()
-    }
-    return {"mirrors": {"openslr": [str(mirror / "resources")]}, "corpora": pinned}
-
-
-def _sha256(path: Path) -> str:
-    from nuptse.errors import sha256_of
-
-    return sha256_of(path)
 
 
 # --- shards ---
@@ -314,6 +307,20 @@ def audio(scratch: Path, rounds: int) -> list[Row]:
     return []
 
 
+def sampling(scratch: Path, rounds: int) -> list[Row]:
+    """Padding and fill by sampler setting; it prints a table of its own."""
+    import bench_sampling  # imports NeMo
+
+    bench_sampling.main()
+    return []
+
+
+def feeding(scratch: Path, rounds: int) -> list[Row]:
+    """Data loaders alone, by layout; it prints a table of its own."""
+    bench_feeding.main()
+    return []
+
+
 def _empty_jobs(jobs: int) -> str:
     return f"""\
 rule all:
@@ -333,6 +340,10 @@ ROWS: dict[str, Callable[[Path, int], list[Row]]] = {
     "export": export,
     "bins": bins,
     "no_op": no_op,
+    "finetune": bench_training.finetune,
+    "first_batch": bench_training.first_batch,
+    "sampling": sampling,
+    "feeding": feeding,
 }
 
 

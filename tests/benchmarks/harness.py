@@ -51,7 +51,7 @@ class Row:
     Attributes:
         amount: how much of what was done, such as 10,000 files.
         limit: the largest ratio of ours to the reference, or the most seconds, that would satisfy; None: no limit.
-        measure: ``cpu_s`` or ``wall_s``, in which the limit is meant.
+        measure: ``cpu_s``, ``wall_s`` or ``memory_mb``, in which the limit is meant.
     """
 
     name: str
@@ -129,6 +129,12 @@ def save(name: str, content: object) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), "rows": content}, indent=1) + "\n")
 
 
+def report_lines(name: str, lines: Sequence[str]) -> None:
+    """Keep a table of another form in benchmarks/results/{name}.json, and print it."""
+    save(name, list(lines))
+    print("\n".join(lines), flush=True)
+
+
 def load(name: str) -> dict[str, object]:
     content: dict[str, object] = json.loads((RESULTS / f"{name}.json").read_text())
     return content
@@ -140,10 +146,13 @@ def report(name: str, rows: Sequence[Row]) -> None:
     print("\n".join(table([asdict(row) | {"value": row.value} for row in rows])), flush=True)
 
 
+MEASURES = {"cpu_s": "CPU", "wall_s": "wall", "memory_mb": "memory"}
+
+
 def table(rows: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the lines of a Markdown table."""
     lines = [
-        "| what | amount | ours: wall, CPU, memory | reference | its wall, CPU | ratio | at most |",
+        "| what | amount | ours: wall, CPU, memory | reference | its wall, CPU, memory | ratio | at most |",
         "|---|---|---|---|---|---:|---:|",
     ]
     for row in rows:
@@ -154,8 +163,8 @@ def table(rows: Sequence[Mapping[str, object]]) -> list[str]:
             row["amount"],
             "{wall_s:.2f} s, {cpu_s:.2f} s, {memory_mb:.0f} MB".format(**row["ours"]),  # type: ignore[arg-type]
             row["reference"],
-            "{wall_s:.2f} s, {cpu_s:.2f} s".format(**theirs) if theirs else "",  # type: ignore[arg-type]
-            f"{row['value']:.2f}{unit} ({'CPU' if row['measure'] == 'cpu_s' else 'wall'})",
+            "{wall_s:.2f} s, {cpu_s:.2f} s, {memory_mb:.0f} MB".format(**theirs) if theirs else "",  # type: ignore[arg-type]
+            f"{row['value']:.2f}{unit} ({MEASURES[str(row['measure'])]})",
             verdict,
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
