@@ -52,6 +52,7 @@ def main() -> None:
                     forget_pages(folder / "data")
                     cells = measured(folder, layout, workers, group)
                     lines.append(f"| {disk} | {LAYOUTS[layout]} | {workers} {cells}")
+                    print(lines[-1], flush=True)
         if slow:
             slow.rmdir()
         report_lines("feeding", lines)
@@ -59,13 +60,8 @@ def main() -> None:
 
 def measured(folder: Path, layout: str, workers: int, group: Path | None) -> str:
     """Run the measurement in a process of its own, in that cgroup; return the cells of the table."""
-
-    def enter() -> None:
-        if group:
-            (group / "tasks").write_text(str(os.getpid()))
-
-    command = [sys.executable, __file__, layout, str(workers)]
-    run = subprocess.run(command, cwd=folder, env=ENVIRONMENT, preexec_fn=enter, capture_output=True, text=True)
+    command = [sys.executable, __file__, layout, str(workers), str(group or "")]
+    run = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     if run.returncode:
         sys.exit(f"{command} failed:\n{run.stderr[-4000:]}")
     found = json.loads(run.stdout.splitlines()[-1])
@@ -110,8 +106,8 @@ def slow_disk(folder: Path) -> Path | None:
 # --- one measurement ---
 
 
-def measure(layout: str, workers: int) -> dict[str, float]:
-    """Iterate over the batches of one layout in this process; return what it took."""
+def measure(layout: str, workers: int, group: str) -> dict[str, float]:
+    """Iterate over the batches of one layout in this process, in that cgroup once all is imported; return what it took."""
     from nuptse.runtime import prepare_runtime
 
     prepare_runtime()
@@ -136,6 +132,8 @@ def measure(layout: str, workers: int) -> dict[str, float]:
         (name,) = (name for name in archive.getnames() if name.endswith("_tokenizer.model"))
         archive.extract(name, unpacked, filter="data")
         tokenizer = SentencePieceTokenizer(str(Path(unpacked, name)))
+    if group:
+        Path(group, "tasks").write_text(str(os.getpid()))
     cpu = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     begin = time.perf_counter()
     dataset = LhotseSpeechToTextBpeDataset(tokenizer)
@@ -199,4 +197,4 @@ def stop_workers() -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), sys.argv[3])))
