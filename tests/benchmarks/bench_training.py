@@ -22,8 +22,9 @@ from corpora import mirror, mirror_overlay
 from harness import ROOT, Row, Work, by_turns, median, run
 from snakemake.utils import update_config
 
-from nuptse.config import load_config, resolve_experiment
+from nuptse.config import load_config
 from nuptse.overrides import finetune_overrides
+from nuptse.settings import resolve_experiment
 
 STEPS, INTERVAL, BATCH_S, WARMUP, LR = 40, 20, 60, 4, 1e-3
 OVERLAY = {
