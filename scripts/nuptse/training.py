@@ -137,10 +137,10 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         share_out(model, _names(config))
         check.wait()
         trainer.fit(model, ckpt_path=checkpoint)
-        check.wait(None)
         steps, wanted = trainer.global_step, config.trainer.max_steps
         if steps < wanted:
             raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
+        check.wait(None)
         if not history.validation or history.validation[-1]["step"] < steps:
             trainer.validate(model, verbose=False)  # where the interval does not end with the run
         if not is_first():
