@@ -95,7 +95,7 @@ def check_audio(
         group: ``(g, n)`` for the files of the g-th of n groups only, g from 0.
     """
     for table in (
-        "cuts (path TEXT, number INTEGER, start REAL, duration REAL, channel INTEGER, declared BLOB)",
+        "cuts (number INTEGER PRIMARY KEY, path TEXT, start REAL, duration REAL, channel INTEGER, declared BLOB)",
         "facts (number INTEGER PRIMARY KEY, found BLOB)",
         "unknown (path TEXT PRIMARY KEY)",
     ):
@@ -143,7 +143,7 @@ def _read(selected: Path, group: tuple[int, int] | None, database: sqlite3.Conne
             "declared_channels": len(source.channels),
         }
         channel = source.channels.index(cut.channel)
-        values = (source.source, number, cut.start, cut.duration, channel, _encode(declared))
+        values = (number, source.source, cut.start, cut.duration, channel, _encode(declared))
         database.execute("INSERT INTO cuts VALUES (?, ?, ?, ?, ?, ?)", values)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from nuptse.errors import UserError, make_again, write_atomically
+from nuptse.errors import write_atomically
 from nuptse.finding_codes import parse_acceptance
+from nuptse.jsonl import read_json
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
@@ -104,9 +105,4 @@ def read_report(path: Path) -> Report:
     Raises:
         UserError: it is missing or of another form.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; {make_again(path)}") from None
-    except msgspec.DecodeError as error:
-        raise UserError(f"{path} is not of the form that this version writes: {error}; {make_again(path)}") from None
+    return read_json(path, Report)

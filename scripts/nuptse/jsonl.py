@@ -44,13 +44,13 @@ def read_rows(path: Path, row: type[Row]) -> Iterator[Row]:
 
 
 def read_lines(path: Path, row: type[Row]) -> Iterator[tuple[Row, bytes]]:
-    """Yield what :func:`read_rows` does, each with its line, without the line break."""
+    """Yield what :func:`read_rows` does, each with its line."""
     decoder = msgspec.json.Decoder(row)
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):  # noqa: B007 -- the messages name it
-                yield decoder.decode(line), line.rstrip(b"\n")
+                yield decoder.decode(line), line
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}, line {number}: {error}; {make_again(path)}") from None
     except DAMAGED as error:

@@ -99,7 +99,7 @@ class Tables:
         path = recipe_dir / f"{part}_{kind}.jsonl.gz"
         for row, line in read_lines(path, _Ids):
             try:
-                values = (row.id, row.recording_id, part, line)
+                values = (row.id, row.recording_id, part, line.rstrip(b"\n"))
                 self._database.execute(f"INSERT INTO {kind} VALUES (?, ?, ?, ?)", values)
             except sqlite3.IntegrityError:
                 raise UserError(

@@ -23,6 +23,19 @@ def manifest(folder, *names):
     return folder / "m.json"
 
 
+@pytest.fixture
+def looked(checks, monkeypatch):
+    """Let no check look at its data before this event."""
+    event, check_data = threading.Event(), checks.check_data
+
+    def slow_disk(*arguments):
+        event.wait(10)
+        return check_data(*arguments)
+
+    monkeypatch.setattr(checks, "check_data", slow_disk)
+    return event
+
+
 def test_small_data_is_checked_before_the_first_step(checks, tmp_path, capsys):
     check = checks.DataCheck([("libri/train", manifest(tmp_path, "gone.wav"), None)])
     with pytest.raises(UserError, match=r"1 of 1 audio files .* are missing, such as .*gone.wav"):
@@ -37,15 +50,7 @@ def test_it_says_once_what_it_found(checks, tmp_path, capsys):
     assert capsys.readouterr().out == "libri/train: 1 utterances\n"
 
 
-def test_large_data_stops_a_training_that_has_begun(checks, tmp_path, monkeypatch):
-    looked = threading.Event()
-    check_data = checks.check_data
-
-    def slow_disk(*arguments):
-        looked.wait(10)
-        return check_data(*arguments)
-
-    monkeypatch.setattr(checks, "check_data", slow_disk)
+def test_large_data_stops_a_training_that_has_begun(checks, looked, tmp_path):
     check = checks.DataCheck([("libri/train", manifest(tmp_path, "gone.wav"), None)])
     check.wait(0.01)
     check.on_train_batch_start(None, None, None, 0)
@@ -56,19 +61,11 @@ def test_large_data_stops_a_training_that_has_begun(checks, tmp_path, monkeypatc
         check.on_train_batch_start(None, None, None, 1)
 
 
-def test_a_training_may_go_to_another_folder_meanwhile(checks, tmp_path, monkeypatch):
+def test_a_training_may_go_to_another_folder_meanwhile(checks, looked, tmp_path, monkeypatch):
     """NeMo does so while it restores a model."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.wav").touch()
     write_rows(tmp_path / "m.json", [{"id": "a", "audio_filepath": "a.wav"}])
-    looked = threading.Event()
-    check_data = checks.check_data
-
-    def slow_disk(*arguments):
-        looked.wait(10)
-        return check_data(*arguments)
-
-    monkeypatch.setattr(checks, "check_data", slow_disk)
     check = checks.DataCheck([("libri/train", Path("m.json"), 1)])
     monkeypatch.chdir("/")
     looked.set()
