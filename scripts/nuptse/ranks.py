@@ -68,15 +68,17 @@ def enter_nodes(experiment: str, nodes: int, threads: int) -> None:
     Raises:
         UserError: several nodes, and no SLURM job, or no `srun`.
     """
-    if LAUNCH in os.environ:
-        if nodes > 1:  # where Lightning looks for them
-            os.environ["NODE_RANK"] = os.environ["SLURM_NODEID"]
-            # The node on which the job began, which is the first.
-            os.environ["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    if local_rank() > 0:
         return
     job = os.environ.get("SLURM_JOB_ID")
     check_nodes(experiment, nodes, slurm=job is not None)
-    os.environ[LAUNCH] = uuid.uuid4().hex
+    # Of which job: a name that came with the environment of whoever submitted this one is not of this start.
+    if nodes > 1 and os.environ.get(LAUNCH, "").startswith(f"{job}."):  # a task of `srun`
+        # Where Lightning looks for them; the job began on the first node.
+        os.environ["NODE_RANK"] = os.environ["SLURM_NODEID"]
+        os.environ["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+        return
+    os.environ[LAUNCH] = f"{job}.{uuid.uuid4().hex}"
     if nodes > 1 and job is not None:
         # Below the ports that systems give away by themselves, and another one for each of the jobs of a node.
         os.environ["MASTER_PORT"] = str(10_000 + int(job) % 20_000)

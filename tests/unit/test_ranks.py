@@ -32,22 +32,38 @@ def test_several_nodes_want_slurm():
     assert "--workflow-profile profiles/slurm" in run.stderr and run.stderr.count("\n") == 1
 
 
-def test_a_task_of_srun_says_where_lightning_finds_the_others(monkeypatch):
-    for name, value in ((ranks.LAUNCH, "x"), ("SLURM_NODEID", "1"), ("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.7")):
-        monkeypatch.setenv(name, value)
-    for name in ("NODE_RANK", "MASTER_ADDR"):
-        monkeypatch.setenv(name, "none")  # so that it is put back
+@pytest.fixture
+def environment(monkeypatch):
+    """The variables of this process, put back afterwards whatever a test does to them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())
+        yield os.environ
+
+
+def test_a_task_of_srun_says_where_lightning_finds_the_others(environment):
+    environment |= {"SLURM_JOB_ID": "7", ranks.LAUNCH: "7.x", "SLURM_NODEID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
     ranks.enter_nodes("large", 2, 8)
-    assert (os.environ["NODE_RANK"], os.environ["MASTER_ADDR"]) == ("1", "10.0.0.7")
+    assert (environment["NODE_RANK"], environment["MASTER_ADDR"]) == ("1", "10.0.0.7")
 
 
-def test_each_start_has_a_name_of_its_own(monkeypatch):
+@pytest.mark.parametrize("inherited", [None, "None.x", "7.x", "71.x"])
+def test_a_job_starts_its_tasks_whatever_it_was_submitted_from(environment, monkeypatch, inherited):
+    environment["SLURM_JOB_ID"] = "17"
+    if inherited:
+        environment[ranks.LAUNCH] = inherited
+    became = []
+    monkeypatch.setattr(os, "execvp", lambda program, command: became.append(command))
+    ranks.enter_nodes("large", 2, 8)
+    assert became[0][:3] == ["srun", "--nodes=2", "--ntasks=2"]
+    assert environment[ranks.LAUNCH].startswith("17.")
+
+
+def test_each_start_has_a_name_of_its_own(environment):
     names = set()
-    for _ in range(2):
-        monkeypatch.delenv(ranks.LAUNCH, raising=False)
+    for _ in range(2):  # the second from where the first has left its name
         ranks.enter_nodes("small", 1, 8)
-        names.add(os.environ[ranks.LAUNCH])
-        ranks.enter_nodes("small", 1, 8)
-        assert os.environ[ranks.LAUNCH] in names, "that of the process that started this one"
-    monkeypatch.delenv(ranks.LAUNCH)
+        names.add(environment[ranks.LAUNCH])
     assert len(names) == 2
+    environment["LOCAL_RANK"] = "1"
+    ranks.enter_nodes("small", 1, 8)
+    assert environment[ranks.LAUNCH] in names, "that of the process that started this one"
