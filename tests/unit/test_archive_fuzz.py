@@ -56,7 +56,8 @@ def tarred(members) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
         for name, kind, content in members:
-            info = tarfile.TarInfo(name)
+            # The name of a header is nobody's; a long one would be written for, and read as, that of the member behind it.
+            info = tarfile.TarInfo("header" if kind == tarfile.XHDTYPE else name)
             info.type, info.linkname, info.mode = kind, "../../outside", 0o4777
             info.size = len(content) if kind in (tarfile.REGTYPE, tarfile.CONTTYPE, tarfile.XHDTYPE) else 0
             tar.addfile(info, io.BytesIO(content))

@@ -41,7 +41,12 @@ def environment(monkeypatch):
 
 
 def test_a_task_of_srun_says_where_lightning_finds_the_others(environment):
-    environment |= {"SLURM_JOB_ID": "7", ranks.LAUNCH: "7.x", "SLURM_NODEID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
+    environment |= {
+        "SLURM_JOB_ID": "7",
+        ranks.LAUNCH: "7.x",
+        "SLURM_NODEID": "1",
+        "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
+    }
     ranks.enter_nodes("large", 2, 8)
     assert (environment["NODE_RANK"], environment["MASTER_ADDR"]) == ("1", "10.0.0.7")
 
