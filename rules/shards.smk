@@ -17,7 +17,7 @@ rule plan_shards:
         manifest="data/manifests/{corpus}_nemo_{split}.json",
     output:
         # The last plan stays until the new one is written: a corpus that grew keeps its shards.
-        plan=update("data/shards/{corpus}_{split}/plan.npz"),
+        plan=update("data/shards/{corpus}_{split}/plan.bin"),
     log:
         "logs/plan_shards/{corpus}_{split}.log",
     benchmark:
@@ -39,7 +39,7 @@ rule tar_shards:
     input:
         code=code("tar_shards.py"),
         manifest="data/manifests/{corpus}_nemo_{split}.json",
-        plan="data/shards/{corpus}_{split}/plan.npz",
+        plan="data/shards/{corpus}_{split}/plan.bin",
     output:
         ledger="data/shards/{corpus}_{split}/ledger/{group}.json",
     log:
@@ -66,7 +66,7 @@ rule index_shards:
     """Check that every utterance is in a shard, and write the manifest, metadata and ledger of all shards."""
     input:
         code=code("index_shards.py"),
-        plan="data/shards/{corpus}_{split}/plan.npz",
+        plan="data/shards/{corpus}_{split}/plan.bin",
         groups=ask(plan.group_ledgers),
     output:
         manifest="data/shards/{corpus}_{split}/tarred_audio_manifest.json",

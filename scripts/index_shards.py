@@ -12,7 +12,7 @@ from nuptse.shard_plan import load_plan
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plan", type=Path, required=True, help="output of plan_shards.py, NPZ")
+    parser.add_argument("--plan", type=Path, required=True, help="output of plan_shards.py")
     parser.add_argument(
         "--group-ledger",
         type=Path,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nuptse.errors import UserError, run_command
-from nuptse.shard_plan import ShardPlan, load_plan, plan_shards, save_plan
+from nuptse.shard_plan import ShardPlan, load_plan, save_plan
+from nuptse.shard_planning import plan_shards
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -14,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num-shards", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True, help="another seed gives another order")
     parser.add_argument(
-        "--plan", type=Path, required=True, help="output, NPZ; if it is there, a corpus that grew keeps its shards"
+        "--plan", type=Path, required=True, help="output; if it is there, a corpus that grew keeps its shards"
     )
     args = parser.parse_args(argv)
     plan = plan_shards(args.manifest, args.num_shards, args.seed, earlier_plan(args.plan))

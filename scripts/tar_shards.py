@@ -18,7 +18,7 @@ from nuptse.sources import source_files
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True, help="the manifest that was planned, JSONL")
-    parser.add_argument("--plan", type=Path, required=True, help="output of plan_shards.py, NPZ")
+    parser.add_argument("--plan", type=Path, required=True, help="output of plan_shards.py")
     parser.add_argument("--group", type=int, required=True, help="which group, from 0")
     parser.add_argument("--shards-per-job", type=int, required=True, help="size of a group; the last may be smaller")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder of all shards")

@@ -139,7 +139,7 @@ class Plan(TrainingPlan):
         files = []
         for corpus, split in ((entry["corpus"], entry["split"]) for entry in entries):
             if "nemo_shards" not in self.corpora[corpus]:
-                plan = f"data/shards/{corpus}_{split}/plan.npz"
+                plan = f"data/shards/{corpus}_{split}/plan.bin"
                 files += [f"data/manifests/{corpus}_nemo_{split}.json", plan, *self.group_ledgers(corpus, split)]
         return files
 

@@ -1,33 +1,22 @@
-"""Which utterance goes into which shard: decided once, before any audio is read.
+"""The plan of tar shards: which utterance goes into which, see ``shard_planning``; and the file that keeps it.
 
-The order is a keyed hash of the utterance id, so a plan depends on the ids, the seed and the number
-of shards only: not on the order of the manifest, the machine or a random number generator. A corpus
-that grew is the exception: what was planned before stays in its shard, see ``shard_growth``.
+The file has one line of JSON, filled up with spaces, and then the arrays of ``_ARRAYS`` one after the other, in the
+byte order of the machine. It is mapped into memory, so that a job which writes a few shards of a large corpus reads
+only their part; and no NumPy is needed, whose import takes longer than a small shard.
 """
 
 import hashlib
-import zipfile
-from array import array
+import json
+import mmap
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Any, Literal
 
-import msgspec
-import numpy as np
+import xxhash
 
 from nuptse.errors import UserError, make_again, write_atomically
-from nuptse.jsonl import raw_lines
-from nuptse.shard_growth import extended_shards
 
-
-class _Row(msgspec.Struct):
-    """The keys without which an utterance cannot be put into a shard; others are passed through."""
-
-    id: Annotated[str, msgspec.Meta(min_length=1)]
-    audio_filepath: Annotated[str, msgspec.Meta(min_length=1)]
-    duration: Annotated[float, msgspec.Meta(gt=0)]
-    offset: Annotated[float, msgspec.Meta(ge=0)] | None = None
+_CHECKSUM_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -35,10 +24,10 @@ class ShardPlan:
     """The utterances of a manifest in shard order: shard by shard, and by hash within a shard.
 
     Attributes:
+        starts: the rank at which each shard starts, and N; int64, (S + 1,), with 1 <= S <= N.
+        rows: for each shard, the checksum of its lines, see ``RowsHash``; bytes, (16 S,).
         offsets: for each rank, the byte at which its line starts in the manifest; int64, (N,).
         keys: for each rank, the first half of the hash of its id; uint64, (N,).
-        starts: the rank at which each shard starts, and N; int64, (S + 1,), with 1 <= S <= N.
-        rows: for each shard, the checksum of its lines; uint8, (S, 16), see ``RowsHash``.
         seed: key of the hash that gave the order.
         duration_s: sum of all durations, in seconds.
         manifest_bytes: size of the manifest that was planned.
@@ -46,10 +35,10 @@ class ShardPlan:
         kept: how many utterances stand where an earlier plan had put them; not saved.
     """
 
-    offsets: np.ndarray
-    keys: np.ndarray
-    starts: np.ndarray
-    rows: np.ndarray
+    starts: memoryview
+    rows: memoryview
+    offsets: memoryview
+    keys: memoryview
     seed: int
     duration_s: float
     manifest_bytes: int
@@ -70,8 +59,11 @@ class ShardPlan:
         """Return where the lines of one shard start in the manifest, in bytes, in shard order."""
         if not 0 <= shard_id < self.num_shards:
             raise ValueError(f"shard {shard_id} is not one of 0..{self.num_shards - 1}")
-        offsets: list[int] = self.offsets[self.starts[shard_id] : self.starts[shard_id + 1]].tolist()
-        return offsets
+        return self.offsets[self.starts[shard_id] : self.starts[shard_id + 1]].tolist()
+
+    def checksum(self, shard_id: int) -> bytes:
+        """Return that of the lines of one shard."""
+        return bytes(self.rows[shard_id * _CHECKSUM_BYTES : (shard_id + 1) * _CHECKSUM_BYTES])
 
     def identity(self) -> dict[str, int | str]:
         """Return what tells the ledgers of this plan from those of another."""
@@ -79,7 +71,7 @@ class ShardPlan:
             "num_shards": self.num_shards,
             "seed": self.seed,
             "source_sha256": self.manifest_sha256,
-            "rows_sha256": hashlib.sha256(self.rows.tobytes()).hexdigest(),
+            "rows_sha256": hashlib.sha256(self.rows).hexdigest(),
         }
 
 
@@ -87,11 +79,11 @@ class RowsHash:
     """The checksum of the lines of a shard, in shard order: that of the checksums of the lines, 16 bytes each."""
 
     def __init__(self) -> None:
-        self._checksum = hashlib.blake2b(digest_size=16)
+        self._checksum = xxhash.xxh3_128()
 
     @staticmethod
     def of_line(line: bytes) -> bytes:
-        return hashlib.blake2b(line, digest_size=16).digest()
+        return xxhash.xxh3_128_digest(line)
 
     def update(self, of_lines: bytes) -> None:
         """Append a checksum of a line, or several."""
@@ -99,124 +91,6 @@ class RowsHash:
 
     def digest(self) -> bytes:
         return self._checksum.digest()
-
-
-def shard_ranks(utterances: int, num_shards: int, shard_id: int) -> range:
-    """Return the ranks that shard ``shard_id`` holds.
-
-    The shards follow each other without a gap, so none of the ``utterances`` is dropped, and the
-    sizes of any two differ by one at most.
-    """
-    first = shard_id * utterances // num_shards
-    return range(first, (shard_id + 1) * utterances // num_shards)
-
-
-def plan_shards(manifest: Path, num_shards: int, seed: int, before: ShardPlan | None = None) -> ShardPlan:
-    """Spread the utterances of a NeMo manifest over ``num_shards`` shards.
-
-    The manifest is read once, line by line; about 150 bytes of memory are used per utterance.
-
-    Args:
-        manifest: NeMo manifest, uncompressed JSONL, one utterance a line with a unique ``id``.
-        num_shards: S; at least 1 and at most the number of utterances.
-        seed: any integer; another seed gives another order.
-        before: an earlier plan of this corpus, whose shards are kept as far as ``extended_shards`` can.
-
-    Raises:
-        UserError: the manifest cannot be read, a line is malformed, an id occurs twice, or there
-            are fewer utterances than shards.
-    """
-    if num_shards < 1:
-        raise UserError(f"num_shards is {num_shards}; set num_shards to 1 or more")
-    checksum = hashlib.sha256()
-    key = hashlib.blake2b(key=str(seed).encode(), digest_size=16)
-    hashes, of_lines, offsets = bytearray(), bytearray(), array("q")
-    duration_s, end = 0.0, 0
-    for number, line in enumerate(raw_lines(manifest), start=1):
-        checksum.update(line)
-        start, end = end, end + len(line)
-        if line.isspace():
-            continue
-        row = _decode(line, manifest, number)
-        hashed = key.copy()
-        hashed.update(row.id.encode())
-        hashes += hashed.digest()
-        of_lines += RowsHash.of_line(line)
-        offsets.append(start)
-        duration_s += row.duration
-    if len(offsets) < num_shards:
-        raise UserError(_too_few(manifest, len(offsets), num_shards))
-    order, keys = _hash_order(hashes, offsets, manifest)
-    shards, kept = None, 0
-    if before is not None and before.seed == seed:
-        shards, kept = extended_shards(keys, before.keys, before.starts, num_shards)
-    if shards is None:
-        starts = np.array(
-            [shard_ranks(len(order), num_shards, shard).start for shard in range(num_shards)] + [len(order)]
-        )
-        kept = 0
-    else:
-        in_shards = np.argsort(shards, kind="stable")
-        order, keys = order[in_shards], keys[in_shards]
-        starts = np.concatenate([[0], np.cumsum(np.bincount(shards, minlength=num_shards))])
-    return ShardPlan(
-        offsets=np.frombuffer(offsets, dtype=np.int64)[order],
-        keys=keys,
-        starts=starts,
-        rows=_hash_rows(np.frombuffer(of_lines, dtype="V16")[order], starts),
-        seed=seed,
-        duration_s=duration_s,
-        manifest_bytes=end,
-        manifest_sha256=checksum.hexdigest(),
-        kept=kept,
-    )
-
-
-def _hash_rows(of_lines: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return the checksum of each shard, (S, 16), from those of all lines in shard order."""
-    rows = bytearray()
-    for start, end in pairwise(starts.tolist()):
-        checksum = RowsHash()
-        checksum.update(of_lines[start:end].tobytes())
-        rows += checksum.digest()
-    return np.frombuffer(rows, dtype=np.uint8).reshape(-1, 16)
-
-
-def _decode(line: bytes, manifest: Path, number: int) -> _Row:
-    try:
-        return _ROWS.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{manifest}:{number}: not a NeMo manifest row: {error}; {make_again(manifest)}") from error
-
-
-_ROWS = msgspec.json.Decoder(_Row)
-
-
-def _too_few(manifest: Path, utterances: int, num_shards: int) -> str:
-    if utterances == 0:
-        return f"{manifest} has no utterances, so there is nothing to put into shards"
-    return (
-        f"num_shards is {num_shards} but {manifest} has only {utterances} utterances; "
-        f"set num_shards to {utterances} or less"
-    )
-
-
-def _hash_order(hashes: bytearray, offsets: "array[int]", manifest: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order of the 16-byte hashes, and their first halves in that order; equal hashes mean equal ids."""
-    # Big-endian halves: comparing them as numbers is comparing the hashes as bytes.
-    halves = np.frombuffer(hashes, dtype=">u8").reshape(-1, 2).astype(np.uint64)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    halves = halves[order]
-    same = (halves[1:] == halves[:-1]).all(axis=1)
-    if same.any():
-        twice = int(same.argmax())
-        first, second = sorted(offsets[rank] for rank in order[twice : twice + 2])
-        utterance = _decode(line_at(manifest, second), manifest, 0).id
-        raise UserError(
-            f"{manifest}: id {utterance!r} is on line {line_number(manifest, first)} and again on "
-            f"line {line_number(manifest, second)}; every utterance needs an id of its own"
-        )
-    return order, halves[:, 0].copy()
 
 
 def line_at(manifest: Path, offset: int) -> bytes:
@@ -239,21 +113,19 @@ def line_number(manifest: Path, offset: int) -> int:
     return newlines + 1
 
 
+# With their types, as ``struct`` names them.
+_ARRAYS: dict[str, Literal["q", "B", "Q"]] = {"starts": "q", "rows": "B", "offsets": "q", "keys": "Q"}
+_HEADER = ("seed", "duration_s", "manifest_bytes", "manifest_sha256")
+
+
 def save_plan(plan: ShardPlan, path: Path) -> None:
-    """Write ``plan`` as NPZ; equal plans give equal bytes, because NumPy fixes the zip's dates."""
+    """Write ``plan``; equal plans give equal bytes."""
+    sizes = {"utterances": plan.utterances, "num_shards": plan.num_shards}
+    header = json.dumps(sizes | {name: getattr(plan, name) for name in _HEADER})
     with write_atomically(path) as temporary, temporary.open("wb") as file:
-        # A file object, because numpy appends ".npz" to a name that ends otherwise.
-        np.savez(
-            file,
-            offsets=plan.offsets,
-            keys=plan.keys,
-            starts=plan.starts,
-            rows=plan.rows,
-            seed=np.array(str(plan.seed)),
-            duration_s=np.float64(plan.duration_s),
-            manifest_bytes=np.int64(plan.manifest_bytes),
-            manifest_sha256=np.array(plan.manifest_sha256),
-        )
+        file.write(f"{header:<{64 * (len(header) // 64 + 1) - 1}}\n".encode())  # the arrays start at a multiple of 64
+        for name in _ARRAYS:
+            file.write(getattr(plan, name))
 
 
 def load_plan(path: Path) -> ShardPlan:
@@ -263,18 +135,22 @@ def load_plan(path: Path) -> ShardPlan:
         UserError: the file cannot be read or is not a plan.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return ShardPlan(
-                offsets=arrays["offsets"],
-                keys=arrays["keys"],
-                starts=arrays["starts"],
-                rows=arrays["rows"],
-                seed=int(str(arrays["seed"])),
-                duration_s=float(arrays["duration_s"]),
-                manifest_bytes=int(arrays["manifest_bytes"]),
-                manifest_sha256=str(arrays["manifest_sha256"]),
-            )
+        with path.open("rb") as file:
+            line = file.readline(1 << 10)
+            header = json.loads(line)
+            utterances, num_shards = int(header["utterances"]), int(header["num_shards"])
+            lengths = (num_shards + 1, num_shards * _CHECKSUM_BYTES, utterances, utterances)
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        fields: dict[str, Any] = {name: header[name] for name in _HEADER}
+        start = len(line)
+        for (name, kind), length in zip(_ARRAYS.items(), lengths, strict=True):
+            end = start + length * (1 if kind == "B" else 8)
+            fields[name] = content[start:end].cast(kind)
+            start = end
+        if start != len(content):
+            raise ValueError(f"it has {len(content)} bytes, {start} expected")
+        return ShardPlan(**fields)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a shard plan ({error}); {make_again(path)}") from error

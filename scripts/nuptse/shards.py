@@ -29,7 +29,6 @@ from nuptse.shard_records import (
     written_before,
 )
 from nuptse.shard_tar import HashedFile, TarFile
-from nuptse.workers import worker_processes
 
 
 @dataclass(frozen=True)
@@ -238,11 +237,13 @@ def write_group(
         raise _changed(manifest)
     for folder in ("sharded_manifests", "ledger/shards"):
         (output_dir / folder).mkdir(parents=True, exist_ok=True)
-    jobs = [ShardJob(manifest, plan.lines(i), plan.rows[i].tobytes(), i, output_dir, code, form) for i in shard_ids]
+    jobs = [ShardJob(manifest, plan.lines(i), plan.checksum(i), i, output_dir, code, form) for i in shard_ids]
     try:
         if workers <= 1 or len(jobs) == 1:
             made = list(map(make_shard, jobs))
         else:
+            from nuptse.workers import worker_processes  # Only jobs with several workers pay for the import.
+
             with worker_processes(min(workers, len(jobs))) as pool:
                 made = list(pool.map(make_shard, jobs))
     except BaseException:

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -52,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def python(script: str, *arguments: str | Path | int) -> list[str]:
     return [PYTHON, str(SCRIPTS / script), *map(str, arguments)]
+
+
+def settle() -> None:
+    """Wait until nothing is left of what was written or deleted before: a virtual machine gives freed memory back."""
+    os.sync()
+    time.sleep(1)
 
 
 # --- the whole data stage ---
@@ -96,12 +103,12 @@ def shards(scratch: Path, rounds: int) -> list[Row]:
         manifest = corpora.write_manifest(scratch / "manifest.json", files)
         names = scratch / "names"
         names.write_text("".join(f"audio/{number:07d}.flac\n" for number in range(files)))
-        plan, out = scratch / "plan.npz", scratch / "out"
+        plan, out = scratch / "plan.bin", scratch / "out"
 
         def clean(out: Path = out) -> None:
             shutil.rmtree(out, ignore_errors=True)
             (scratch / "plain.tar").unlink(missing_ok=True)
-            os.sync()
+            settle()
 
         planning = python("plan_shards.py", "--manifest", manifest, "--num-shards", 8, "--seed", 0, "--plan", plan)
         writing = python("tar_shards.py", "--manifest", manifest, "--plan", plan, "--group", 0, "--output-dir", out)
@@ -143,7 +150,7 @@ def append(scratch: Path, rounds: int) -> list[Row]:
     files, grown = 10_000, 11_000
     corpora.write_audio(scratch / "audio", grown, 128 << 10)
     manifest, saved = scratch / "manifest.json", scratch / "saved"
-    plan, out = scratch / "plan.npz", scratch / "out"
+    plan, out = scratch / "plan.bin", scratch / "out"
 
     def steps(num_shards: int) -> list[list[str]]:
         planning = python(
@@ -159,6 +166,7 @@ def append(scratch: Path, rounds: int) -> list[Row]:
         shutil.rmtree(out, ignore_errors=True)
         plan.unlink(missing_ok=True)
         corpora.write_manifest(manifest, grown)
+        settle()
 
     def first() -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -171,7 +179,7 @@ def append(scratch: Path, rounds: int) -> list[Row]:
             corpora.write_manifest(manifest, grown)
         shutil.copytree(saved, out)
         shutil.copy(scratch / "saved.npz", plan)
-        os.sync()
+        settle()
 
     works = {
         "append": Work(steps(44), first, scratch),

@@ -172,7 +172,7 @@ _MADE = {
     "check_audio": ["data/manifests/quickstart_audio_*.jsonl.gz", "data/audio_checks/quickstart_*/cache/*.jsonl"],
     "build_cutset": ["data/manifests/*_cuts_*.jsonl.gz"],
     "export_nemo_manifest": ["data/manifests/*_nemo_train.json"],
-    "plan_shards": ["data/shards/*/plan.npz"],
+    "plan_shards": ["data/shards/*/plan.bin"],
     "tar_shards": ["data/shards/*/*.tar", "data/shards/*/sharded_manifests/*.json", "data/shards/*/ledger/**/*.json"],
     "index_shards": ["data/shards/quickstart_train/ledger.json"],
     "count_durations": ["data/manifests/*_durations_*.npz"],

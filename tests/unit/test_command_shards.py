@@ -31,15 +31,15 @@ def corpus(tmp_path, monkeypatch):
 
 
 def plan(num_shards: int = 3, manifest: str = "m.json") -> list[str]:
-    return f"--manifest {manifest} --num-shards {num_shards} --seed 1 --plan plan.npz".split()
+    return f"--manifest {manifest} --num-shards {num_shards} --seed 1 --plan plan.bin".split()
 
 
 def tar(group: int, *more: str) -> list[str]:
-    fixed = ["--manifest", "m.json", "--plan", "plan.npz", "--shards-per-job", "2", "--output-dir", "out"]
+    fixed = ["--manifest", "m.json", "--plan", "plan.bin", "--shards-per-job", "2", "--output-dir", "out"]
     return [*fixed, "--group", str(group), "--ledger", f"out/ledger/{group}.json", *more]
 
 
-INDEX = ["--plan", "plan.npz", "--output-dir", "out", "--ledger", "out/ledger.json"]
+INDEX = ["--plan", "plan.bin", "--output-dir", "out", "--ledger", "out/ledger.json"]
 LEDGERS = ["--group-ledger", "out/ledger/0.json", "--group-ledger", "out/ledger/1.json"]
 
 
@@ -105,7 +105,7 @@ def test_a_mistake_ends_with_one_line_and_status_1(corpus):
     )
     assert done.returncode == 1
     assert done.stderr == "ERROR: num_shards is 9 but m.json has only 5 utterances; set num_shards to 5 or less\n"
-    assert not Path("plan.npz").exists()
+    assert not Path("plan.bin").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

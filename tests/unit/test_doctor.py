@@ -552,9 +552,9 @@ def shards(tmp_path, monkeypatch):
         Path(f"u{number}.wav").write_bytes(bytes([number]) * 1000)
         lines.append({"id": f"u{number}", "audio_filepath": f"u{number}.wav", "duration": 1.0, "text": "yes"})
     write_rows(Path("m.json"), lines)
-    plan_shards.main("--manifest m.json --num-shards 3 --seed 1 --plan plan.npz".split())
-    tar = "--manifest m.json --plan plan.npz --group 0 --shards-per-job 4 --output-dir out --ledger out/ledger/0.json"
-    index = "--plan plan.npz --output-dir out --ledger out/ledger.json --group-ledger out/ledger/0.json"
+    plan_shards.main("--manifest m.json --num-shards 3 --seed 1 --plan plan.bin".split())
+    tar = "--manifest m.json --plan plan.bin --group 0 --shards-per-job 4 --output-dir out --ledger out/ledger/0.json"
+    index = "--plan plan.bin --output-dir out --ledger out/ledger.json --group-ledger out/ledger/0.json"
 
     def write():
         tar_shards.main([*tar.split(), "--repair", json.dumps(repairs(Path("out/ledger/0.json")))])

@@ -1,5 +1,6 @@
 """Shards lose no utterance, mix up no audio, and have the same bytes everywhere."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -20,7 +21,8 @@ from nuptse.ogg import with_serial
 from nuptse.shard_index import index_shards, metadata_yaml
 from nuptse.shard_ledger import check_shards, group_shards, lost_shards, num_groups, repairs
 from nuptse.shard_members import FORMS, encode, is_of_form, member_name
-from nuptse.shard_plan import load_plan, plan_shards, save_plan, shard_ranks
+from nuptse.shard_plan import load_plan, save_plan
+from nuptse.shard_planning import plan_shards, shard_ranks
 from nuptse.shards import write_group
 
 RATE = 8000
@@ -135,19 +137,37 @@ def test_the_order_is_the_same_in_every_release(tmp_path):
     assert order(write_manifest(tmp_path / "m.json", rows), seed=7) == expected
 
 
-def test_a_saved_plan_has_the_same_bytes_again_and_reads_back(tmp_path, monkeypatch):
+def test_a_saved_plan_has_the_same_bytes_again_and_reads_back(tmp_path):
     rows = [{"id": f"u{n}", "audio_filepath": "x.wav", "duration": 0.1} for n in range(9)]
     plan = plan_shards(write_manifest(tmp_path / "m.json", rows), 4, seed=-5)
-    save_plan(plan, tmp_path / "a.npz")
-    monkeypatch.setattr("time.time", lambda: 2e9)
-    monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
-    save_plan(plan, tmp_path / "b.npz")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    loaded = load_plan(tmp_path / "a.npz")
-    assert loaded.offsets.tolist() == plan.offsets.tolist()
-    assert loaded.offsets.dtype == np.int64
-    for field in ("num_shards", "seed", "duration_s", "manifest_bytes", "manifest_sha256"):
+    save_plan(plan, tmp_path / "a.bin")
+    save_plan(plan, tmp_path / "b.bin")
+    assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes()
+    loaded = load_plan(tmp_path / "a.bin")
+    for field in ("starts", "rows", "offsets", "keys"):
+        assert getattr(loaded, field).tolist() == getattr(plan, field).tolist()
+    for field in ("num_shards", "utterances", "seed", "duration_s", "manifest_bytes", "manifest_sha256"):
         assert getattr(loaded, field) == getattr(plan, field)
+    assert [loaded.lines(i) for i in range(4)] == [plan.lines(i) for i in range(4)]
+    assert loaded.identity() == plan.identity()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_a_damaged_plan_is_refused_or_of_the_same_size(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("plan")
+    rows = [{"id": f"u{n}", "audio_filepath": "x.wav", "duration": 0.1} for n in range(9)]
+    path = folder / "plan.bin"
+    save_plan(plan_shards(write_manifest(folder / "m.json", rows), 4, seed=0), path)
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    else:
+        content[data.draw(st.integers(0, 200))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(UserError):
+        damaged = load_plan(path)
+        assert (damaged.num_shards, damaged.utterances, len(content)) == (4, 9, path.stat().st_size)
 
 
 def test_blank_lines_are_no_utterances(tmp_path):
@@ -201,14 +221,15 @@ def test_a_malformed_line_is_reported_with_its_number(tmp_path, line, message):
 def test_a_missing_or_foreign_plan_or_manifest_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*m.json"):
         plan_shards(tmp_path / "m.json", 1, 0)
-    with pytest.raises(UserError, match=r"cannot read .*p.npz"):
-        load_plan(tmp_path / "p.npz")
-    (tmp_path / "p.npz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"p.npz is not a shard plan"):
-        load_plan(tmp_path / "p.npz")
-    np.savez(tmp_path / "p.npz", other=1)
-    with pytest.raises(UserError, match=r"p.npz is not a shard plan"):
-        load_plan(tmp_path / "p.npz")
+    with pytest.raises(UserError, match=r"cannot read .*p.bin"):
+        load_plan(tmp_path / "p.bin")
+    (tmp_path / "p.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"p.bin is not a shard plan"):
+        load_plan(tmp_path / "p.bin")
+    np.savez(tmp_path / "p", other=1)
+    (tmp_path / "p.npz").replace(tmp_path / "p.bin")
+    with pytest.raises(UserError, match=r"p.bin is not a shard plan"):
+        load_plan(tmp_path / "p.bin")
 
 
 @pytest.mark.parametrize("change", [("no", "on"), ("[", "{"), ("}\n", "}\n\n"), ("}\n", "}")])

@@ -16,7 +16,7 @@ from corpus_files import BLOCKS, write_all, write_table
 
 from nuptse.archives import extract
 from nuptse.shard_index import index_shards
-from nuptse.shard_plan import plan_shards
+from nuptse.shard_planning import plan_shards
 from nuptse.shards import write_group
 
 COUNTS = {"train": 14, "dev": 6}
