@@ -19,6 +19,7 @@ Row = TypeVar("Row")
 _encoder = msgspec.json.Encoder()
 # What reading raises where a gzip file is cut short or has wrong bytes.
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
+BUFFER_BYTES = 1 << 17
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
@@ -48,7 +49,9 @@ def read_lines(path: Path, row: type[Row]) -> Iterator[tuple[Row, bytes]]:
     decoder = msgspec.json.Decoder(row)
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            # GzipFile finds the lines in Python, a reader around it in C.
+            lines = io.BufferedReader(file, BUFFER_BYTES) if isinstance(file, gzip.GzipFile) else file
             for number, line in enumerate(lines, start=1):  # noqa: B007 -- the messages name it
                 yield decoder.decode(line), line
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
