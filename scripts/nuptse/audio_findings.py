@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nuptse.audio_problems import PROBLEMS, AudioLimits, problems_of
+from nuptse.audio_problems import PROBLEMS
 from nuptse.finding_codes import audio_code
 from nuptse.findings import ERROR, Finding, acceptance
-from nuptse.surveys import EXAMPLES, Survey
+from nuptse.surveys import Survey
 
 
-def audio_findings(survey: Survey, limits: AudioLimits, settings: Mapping[str, Any]) -> Iterator[Finding]:
+def audio_findings(survey: Survey, settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield one finding for each kind of bad audio in a split.
 
     Args:
         survey: the split; what is in quarantine is not part of it.
-        limits: what is bad.
         settings: of the experiment, see ``examination.examine``.
     """
-    found: dict[str, list[int]] = {}
-    for index, facts in survey.conspicuous.items():
-        for code in problems_of(facts, limits):
-            found.setdefault(code, []).append(index)
-    for code, indices in found.items():
-        problem, first = PROBLEMS[code], survey.conspicuous[indices[0]]
+    for code, bad in survey.bad_audio.items():
+        problem, first = PROBLEMS[code], bad.first[0]
         excluded = {f"corpora.{survey.corpus}.on_bad_audio": "exclude"}
         yield Finding(
             code=audio_code(code),
@@ -34,10 +29,8 @@ def audio_findings(survey: Survey, limits: AudioLimits, settings: Mapping[str, A
             remedy=problem.remedy
             + ("; or leave such utterances out" if problem.severity == ERROR else "; or accept it"),
             change=excluded if problem.severity == ERROR else acceptance(audio_code(code), survey.name, settings),
-            count=len(indices),
+            count=len(bad.indices),
             of=len(survey),
-            share_of_hours=survey.share_of_hours(indices),
-            examples=[
-                survey.example(index, problem.describe(survey.conspicuous[index])) for index in indices[:EXAMPLES]
-            ],
+            share_of_hours=survey.share_of_hours(bad.indices),
+            examples=survey.audio_examples(bad, problem.describe),
         )

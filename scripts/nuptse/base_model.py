@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import yaml
 
 from nuptse.archive_members import damage_is_a_user_error
 from nuptse.errors import UserError
+from nuptse.word_encoder import WordEncoder
 
 
 class Tokenizer(Protocol):
@@ -35,6 +37,11 @@ class SentencePieceTokenizer:
         self.model = sentencepiece.SentencePieceProcessor(model_proto=content)
         self.vocabulary = [self.model.id_to_piece(number) for number in range(self.model.get_piece_size())]
         self.unknown: int | None = self.model.unk_id()
+        self._content = content
+
+    @cached_property
+    def words(self) -> WordEncoder:
+        return WordEncoder(self.model, self._content)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.model.encode(texts)
@@ -113,15 +120,18 @@ class BaseModel:
         strides = [block.get("stride", 1) for block in self.encoder.get("jasper") or []]
         return math.prod(stride[0] if isinstance(stride, list) else stride for stride in strides) if strides else None
 
-    def encoder_frames(self, duration_s: float) -> int | None:
-        """Return how many frames the encoder gives for audio of this length.
+    def encoder_frames(self, durations: np.ndarray | float) -> np.ndarray | None:
+        """Return how many frames the encoder gives for audio of each of these lengths, s.
 
         Source: ``FilterbankFeatures.get_seq_len`` and ``calc_length`` of NeMo 3.0: one feature frame for each whole
         hop; convolutions of stride 2 round up each time, stacking rounds down.
         """
         if self.subsampling is None:
             return None
-        frames = int(round(duration_s / self.frame_s, 6))
+        hops = np.asarray(durations) / self.frame_s
+        following = np.ceil(hops)
+        # As rounding to six digits does: what lacks next to nothing of a whole hop has it.
+        frames = np.where(following - hops < 5e-7, following, np.floor(hops)).astype(np.int64)
         if self.encoder.get("subsampling") == "stacking":
             return frames // self.subsampling
         return -(-frames // self.subsampling)  # ceil(ceil(n / 2) / 2) is ceil(n / 4)

@@ -71,7 +71,7 @@ def examine(
         findings += text_findings(survey, model, settings, trained_on)
         findings += split_findings(survey)
         findings += uneven_speakers(survey, settings) if trained_on else []
-        findings += audio_findings(survey, limits, settings)
+        findings += audio_findings(survey, settings)
     train = [surveys[name] for name in roles["train"]]
     judges = [surveys[name] for name in dict.fromkeys(roles["validation"] + roles["test"])]
     findings += mixed_style(train, settings)

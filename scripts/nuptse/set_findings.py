@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from nuptse.findings import ERROR, NOTE, WARNING, Finding, acceptance
-from nuptse.surveys import Survey
+from nuptse.surveys import Survey, among, count_distinct
 
 # Sentences of fewer words are in any two texts: "yes", "thank you".
 COUNTED_WORDS = 4
@@ -20,7 +21,7 @@ CHEAP_SHARE = 0.3
 
 def split_findings(survey: Survey) -> Iterator[Finding]:
     """Yield what is there twice within a split."""
-    if again := _repeated(survey.ids):
+    if again := [index for index, _, _ in survey.repeated("id")]:
         yield Finding(
             code="repeated_ids",
             severity=ERROR,
@@ -29,9 +30,8 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
             remedy=f"make ids unique in the corpus, then delete {survey.cuts} and run again",
             **_amount(survey, again),
         )
-    if again := _repeated(survey.audio):
-        first = dict(zip(reversed(survey.audio), reversed(survey.texts), strict=True))
-        other = [index for index in again if first[survey.audio[index]] != survey.texts[index]]
+    if same := [(index, found.text != first.text) for index, found, first in survey.repeated("audio")]:
+        other = [index for index, differs in same if differs]
         yield Finding(
             code="repeated_audio",
             severity=ERROR if other else WARNING,
@@ -39,19 +39,11 @@ def split_findings(survey: Survey) -> Iterator[Finding]:
             message="utterances with the audio of another one"
             + (f", {len(other)} of them with another transcript" if other else ""),
             remedy="take all but one of each out of the corpus; the report names them by id",
-            **_amount(survey, other or again, len(again)),
+            **_amount(survey, other or [index for index, _ in same], len(same)),
         )
 
 
-def _repeated(values: Sequence[str]) -> list[int]:
-    """Return the places of values that stand before, too."""
-    if len(set(values)) == len(values):
-        return []
-    seen: set[str] = set()
-    return [index for index, value in enumerate(values) if value in seen or seen.add(value)]  # type: ignore[func-returns-value]
-
-
-def _amount(survey: Survey, indices: Sequence[int], count: int | None = None) -> dict[str, Any]:
+def _amount(survey: Survey, indices: Sequence[int] | np.ndarray, count: int | None = None) -> dict[str, Any]:
     return {
         "count": len(indices) if count is None else count,
         "of": len(survey),
@@ -62,20 +54,29 @@ def _amount(survey: Survey, indices: Sequence[int], count: int | None = None) ->
 
 def leak_findings(train: Sequence[Survey], judges: Sequence[Survey], settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what validation and test splits share with the training: audio, sentences, speakers."""
-    audio = {key for survey in train for key in survey.audio}
-    texts = Counter(text for survey in train for text in survey.texts)
-    speakers = {(survey.corpus, name) for survey in train for name in survey.speakers if name}
+    texts, audio = (np.sort(np.concatenate([getattr(s, name) for s in train])) for name in ("texts", "audio"))
+    # Few sentences that all say, as in a corpus of commands, are how the corpus is meant.
+    closed = sum(map(len, train)) >= CLOSED_SET * count_distinct(texts)
+    speakers = {(survey.corpus, name) for survey in train for name in survey.names}
     names = {survey.name for survey in train}
     for survey in judges:
-        shared = [index for index, key in enumerate(survey.audio) if key in audio]
-        if shared:
+        shared = np.arange(len(survey)) if survey.name in names else _shared_audio(survey, train, audio)
+        if len(shared):
             yield _leaked(survey, shared, names, settings)
         else:  # else the same utterances would be found again by their texts and speakers
-            yield from _shared_text(survey, texts, settings)
+            yield from _shared_text(survey, texts, closed, settings)
             yield from _shared_speakers(survey, train, speakers, settings)
 
 
-def _leaked(survey: Survey, shared: list[int], names: set[str], settings: Mapping[str, Any]) -> Finding:
+def _shared_audio(survey: Survey, train: Sequence[Survey], audio: np.ndarray) -> np.ndarray:
+    """Return the utterances whose audio is in the training, too, as indices."""
+    alike = np.flatnonzero(among(survey.audio, audio))
+    hashes = np.sort(survey.audio[alike])
+    heard = {found.audio for s in train for _, found in s.read(np.flatnonzero(among(s.audio, hashes)))}
+    return np.array([index for index, found in survey.read(alike) if found.audio in heard], dtype=np.int64)
+
+
+def _leaked(survey: Survey, shared: np.ndarray, names: set[str], settings: Mapping[str, Any]) -> Finding:
     where = f"it is {survey.name} of the training" if survey.name in names else "the training has the same audio"
     return Finding(
         code="leaked_audio",
@@ -91,13 +92,10 @@ def _leaked(survey: Survey, shared: list[int], names: set[str], settings: Mappin
     )
 
 
-def _shared_text(survey: Survey, texts: Counter[str], settings: Mapping[str, Any]) -> Iterator[Finding]:
-    long = [index for index, text in enumerate(survey.texts) if len(text.split()) >= COUNTED_WORDS]
-    shared = [index for index in long if survey.texts[index] in texts]
+def _shared_text(survey: Survey, texts: np.ndarray, closed: bool, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    shared = np.flatnonzero((survey.words >= COUNTED_WORDS) & among(survey.texts, texts))
     if len(shared) <= settings["doctor"]["shared_text_share"] * len(survey):
         return
-    # Few sentences that all say, as in a corpus of commands, are how the corpus is meant.
-    closed = texts.total() >= CLOSED_SET * len(texts)
     yield Finding(
         code="shared_text",
         severity=NOTE if closed else WARNING,
@@ -113,11 +111,12 @@ def _shared_text(survey: Survey, texts: Counter[str], settings: Mapping[str, Any
 def _shared_speakers(
     survey: Survey, train: Sequence[Survey], speakers: set[tuple[str, str]], settings: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    shared = [i for i, name in enumerate(survey.speakers) if name and (survey.corpus, name) in speakers]
-    if not shared:
+    known = [number for number, name in enumerate(survey.names) if (survey.corpus, name) in speakers]
+    if not known:
         return
-    names = sorted({survey.speakers[index] or "" for index in shared})
-    of_corpus = {name for corpus, name in speakers if corpus == survey.corpus} | set(filter(None, survey.speakers))
+    shared = np.flatnonzero(np.isin(survey.speakers, known))
+    names = sorted(survey.names[number] for number in known)
+    of_corpus = {name for corpus, name in speakers if corpus == survey.corpus} | set(survey.names)
     single = len(of_corpus) == 1
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     yield Finding(
@@ -155,7 +154,7 @@ def uneven_speakers(survey: Survey, settings: Mapping[str, Any]) -> Iterator[Fin
         return
     name, most = next(iter(seconds.items()))
     if most > UNEVEN_SHARE * survey.seconds:
-        own = [index for index, speaker in enumerate(survey.speakers) if speaker == name]
+        own = np.flatnonzero(survey.speakers == survey.names.index(name))
         yield Finding(
             code="uneven_speakers",
             severity=NOTE,

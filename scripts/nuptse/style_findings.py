@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from nuptse.base_model import BaseModel
 from nuptse.findings import WARNING, Finding, acceptance
-from nuptse.surveys import Survey
+from nuptse.surveys import Survey, Utterance, read_utterances
 
 # A share of the utterances with capitals or punctuation from which on that is the style of a corpus.
 STYLE_SHARE = 0.2
@@ -23,17 +23,10 @@ class Style:
     punctuation: float
 
 
-def style_of(texts: Sequence[str]) -> Style:
+def style_of(survey: Survey) -> Style:
     """Return how a split is written."""
-    number = max(1, len(texts))
-    return Style(
-        sum(text != text.lower() for text in texts) / number,
-        sum(any(map(_is_punctuation, set(text))) for text in texts) / number,
-    )
-
-
-def _is_punctuation(character: str) -> bool:
-    return character not in "'-’" and not character.isalnum() and unicodedata.category(character)[0] == "P"
+    number = max(1, len(survey))
+    return Style(survey.capitals / number, survey.punctuation / number)
 
 
 def other_style(survey: Survey, base: BaseModel, settings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -46,9 +39,9 @@ def other_style(survey: Survey, base: BaseModel, settings: Mapping[str, Any]) ->
         "capitals": has_case and any(character.isupper() for piece in pieces for character in piece),
         "punctuation": any(character in ".,?" for piece in pieces for character in piece),
     }
-    style = style_of(survey.texts)
+    style = style_of(survey)
     lost = [what for what, able in writes.items() if able and getattr(style, what) < STYLE_SHARE]
-    if not lost or not any(text != text.upper() or text != text.lower() for text in survey.texts[:1000]):
+    if not lost or not any(map(_has_case, islice(read_utterances(survey.cuts, survey.facts), 1000))):
         return
     profile = settings["corpora"][survey.corpus]["text"]
     takes = {"capitals": ("lower", "upper"), "punctuation": ("strip_punctuation",)}
@@ -74,9 +67,13 @@ def other_style(survey: Survey, base: BaseModel, settings: Mapping[str, Any]) ->
     )
 
 
+def _has_case(utterance: Utterance) -> bool:
+    return utterance.text != utterance.text.upper() or utterance.text != utterance.text.lower()
+
+
 def mixed_style(surveys: Sequence[Survey], settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield a finding if training corpora are written in different styles: the model learns to toss a coin."""
-    styles = {survey.name: style_of(survey.texts) for survey in surveys}
+    styles = {survey.name: style_of(survey) for survey in surveys}
     differ: list[str] = []
     change: dict[str, list[Any]] = {}
     for what, step in (("capitals", "lower"), ("punctuation", "strip_punctuation")):

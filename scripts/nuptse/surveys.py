@@ -1,10 +1,15 @@
-"""What the doctor reads of a split: one pass over its cuts, kept as columns."""
+"""What the doctor reads of a split: one pass over its cuts, kept as numbers.
+
+A text is read again where it is shown: a finding has three examples, most of them near the start of the manifest.
+"""
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +22,29 @@ from nuptse.base_model import Tokenizer
 from nuptse.errors import UserError
 from nuptse.findings import Example
 from nuptse.jsonl import read_rows
+from nuptse.text_measures import CAPITALS, LETTERS, PUNCTUATION, REPEATS, TOKENS, UNKNOWN, WORDS, TextMeasures
 
 EXAMPLES = 3
 LISTED_WORDS = 10
 SHOWN_TEXT = 80  # characters of a transcript in an example
-BATCH = 4096  # texts that the tokenizer gets at once
+BATCH = 4096  # utterances that are measured at once
 
 
-class _Source(msgspec.Struct):
+class _Source(msgspec.Struct, gc=False):
     source: str
 
 
-class _Recording(msgspec.Struct):
+class _Recording(msgspec.Struct, gc=False):
     sources: list[_Source]
 
 
-class _Supervision(msgspec.Struct):
+class _Supervision(msgspec.Struct, gc=False):
     recording_id: str = ""
     text: str | None = None
     speaker: str | None = None
 
 
-class _Cut(msgspec.Struct):
+class _Cut(msgspec.Struct, gc=False):
     id: str
     start: float
     duration: float
@@ -46,44 +52,84 @@ class _Cut(msgspec.Struct):
     recording: _Recording | None = None  # shards that are used as they are have none
 
 
+class Utterance(msgspec.Struct, gc=False):
+    """One utterance of a manifest.
+
+    Attributes:
+        audio: what tells its audio from other audio: the digest of its samples, else file and start.
+        heard: what decoding told of it; None if it was not decoded.
+    """
+
+    id: str
+    text: str
+    speaker: str | None
+    audio: str
+    duration_s: float
+    heard: AudioFacts | None
+
+
+@dataclass
+class BadAudio:
+    """The utterances with one problem of their audio, as indices, and the facts of the first ``EXAMPLES``."""
+
+    indices: array[int] = field(default_factory=lambda: array("q"))
+    first: list[AudioFacts] = field(default_factory=list)
+
+    def add(self, index: int, facts: AudioFacts) -> None:
+        self.indices.append(index)
+        if len(self.first) < EXAMPLES:
+            self.first.append(facts)
+
+
 @dataclass
 class Survey:
-    """The N utterances of a split, in the order of the manifest.
+    """The N utterances of a split, in the order of the manifest; some 60 bytes for each. Arrays have the shape (N,).
 
     Attributes:
         name: ``corpus/split``.
         cuts: the manifest.
-        ids, texts, speakers: of each utterance; a speaker may be None.
-        audio: what tells its audio from other audio: the digest of its samples, else file and start.
-        duration_s: float64, (N,).
-        letters: characters that are no spaces, int64, (N,).
-        tokens: pieces of the tokenizer, int64, (N,); 0 without a tokenizer.
-        ctc_frames: encoder frames that CTC needs, int64, (N,): the tokens, and one between two equal ones.
+        facts: of the audio of these cuts; None if it was not decoded.
+        names: of the speakers, in the order of their first utterances.
+        capitals, punctuation: how many texts have some; see ``style_findings.Style``.
         unknown: how often each character is unknown to the tokenizer.
         unknown_words: the words that they stand in.
         lost_words: how many words that is; none of them can be recognised.
-        with_unknown: the utterances with such a character, as indices.
-        conspicuous: facts of the audio that has a problem, by index.
+        bad_audio: by the code of the problem, in the order in which they come up.
+        ids, texts, audio: hashes of 64 bits, see ``fingerprints``.
+        duration_s: float64.
+        speakers: places in ``names``, int32; -1: unknown.
+        characters: of the text, int32.
+        letters: characters that are no spaces, int32.
+        words: between spaces of any kind, int32.
+        tokens: pieces of the tokenizer, int32; 0 without a tokenizer.
+        ctc_frames: encoder frames that CTC needs, int32: the tokens, and one between two equal ones.
+        with_unknown: the utterances with a character that is unknown, as indices; int64, (M,).
     """
 
     name: str
     cuts: Path
-    ids: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    speakers: list[str | None] = field(default_factory=list)
-    audio: list[str] = field(default_factory=list)
-    duration_s: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    letters: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    ctc_frames: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    facts: Path | None = None
+    names: list[str] = field(default_factory=list)
+    capitals: int = 0
+    punctuation: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
     unknown_words: Counter[str] = field(default_factory=Counter)
     lost_words: int = 0
-    with_unknown: list[int] = field(default_factory=list)
-    conspicuous: dict[int, AudioFacts] = field(default_factory=dict)
+    bad_audio: dict[str, BadAudio] = field(default_factory=dict)
+    ids: np.ndarray = field(init=False)
+    texts: np.ndarray = field(init=False)
+    audio: np.ndarray = field(init=False)
+    duration_s: np.ndarray = field(init=False)
+    speakers: np.ndarray = field(init=False)
+    characters: np.ndarray = field(init=False)
+    letters: np.ndarray = field(init=False)
+    words: np.ndarray = field(init=False)
+    tokens: np.ndarray = field(init=False)
+    ctc_frames: np.ndarray = field(init=False)
+    with_unknown: np.ndarray = field(init=False)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.duration_s)
 
     @property
     def corpus(self) -> str:
@@ -96,28 +142,79 @@ class Survey:
     @property
     def unknown_share(self) -> float:
         """Share of the words in which there is a character that the tokenizer does not know."""
-        return self.lost_words / max(1, sum(len(text.split()) for text in self.texts))
+        return self.lost_words / max(1, int(self.words.sum(dtype=np.int64)))
 
     def share_of_hours(self, indices: Sequence[int] | np.ndarray) -> float:
         """Return the share of the audio that these utterances have."""
         return round(float(self.duration_s[np.asarray(indices, dtype=np.int64)].sum()) / max(self.seconds, 1e-9), 6)
 
+    def read(self, indices: Sequence[int] | np.ndarray) -> Iterator[tuple[int, Utterance]]:
+        """Read these utterances, whose indices ascend, from the manifest again; yield each with its index."""
+        wanted = iter(indices)
+        index = next(wanted, None)
+        for number, utterance in enumerate(read_utterances(self.cuts, self.facts) if index is not None else ()):
+            if number == index:
+                yield number, utterance
+                if (index := next(wanted, None)) is None:
+                    return
+
+    def repeated(self, column: str) -> Iterator[tuple[int, Utterance, Utterance]]:
+        """Yield (index, itself, the earliest) of each utterance with the ``id`` or ``audio`` of an earlier one."""
+        hashes = {"id": self.ids, "audio": self.audio}[column]
+        ordered = np.sort(hashes)
+        suspects = np.flatnonzero(among(hashes, ordered[1:][ordered[1:] == ordered[:-1]]))
+        earliest: dict[str, Utterance] = {}
+        for index, utterance in self.read(suspects):
+            first = earliest.setdefault(getattr(utterance, column), utterance)
+            if first is not utterance:
+                yield index, utterance, first
+
     def examples(self, indices: Sequence[int] | np.ndarray) -> list[Example]:
         """Return the first of these utterances as examples."""
-        return [self.example(int(index), self.texts[int(index)]) for index in indices[:EXAMPLES]]
+        return [self._example(index, found, found.text) for index, found in self.read(indices[:EXAMPLES])]
 
-    def example(self, index: int, text: str) -> Example:
-        """Return an utterance as an example that shows ``text``."""
+    def audio_examples(self, bad: BadAudio, describe: Callable[[AudioFacts], str]) -> list[Example]:
+        """Return the first utterances of a problem as examples that say what is wrong in place of their text."""
+        found = zip(self.read(bad.indices[:EXAMPLES]), bad.first, strict=True)
+        return [self._example(index, utterance, describe(facts)) for (index, utterance), facts in found]
+
+    def _example(self, index: int, utterance: Utterance, text: str) -> Example:
         short = text if len(text) <= SHOWN_TEXT else f"{text[: SHOWN_TEXT - 1]}…"
-        return Example(id=self.ids[index], where=f"{self.cuts}:{index + 1}", text=short)
+        return Example(id=utterance.id, where=f"{self.cuts}:{index + 1}", text=short)
 
     def speaker_seconds(self) -> dict[str, float]:
         """Return the audio of each known speaker, s, most first."""
-        seconds: dict[str, float] = {}
-        for speaker, duration in zip(self.speakers, self.duration_s.tolist(), strict=True):
-            if speaker:
-                seconds[speaker] = seconds.get(speaker, 0.0) + duration
-        return dict(sorted(((name, round(value, 3)) for name, value in seconds.items()), key=lambda pair: -pair[1]))
+        known = self.speakers >= 0
+        seconds = np.bincount(self.speakers[known], weights=self.duration_s[known], minlength=len(self.names))
+        rounded = [round(value, 3) for value in seconds.tolist()]
+        return dict(sorted(zip(self.names, rounded, strict=True), key=lambda pair: -pair[1]))
+
+
+def read_utterances(cuts: Path, audio: Path | None) -> Iterator[Utterance]:
+    """Yield the utterances of a split.
+
+    Args:
+        cuts: one cut for each utterance, ``.jsonl.gz``.
+        audio: the ``AudioFacts`` of these cuts, in their order; some of others may stand between. None: not decoded.
+
+    Raises:
+        UserError: ``audio`` is of other cuts.
+    """
+    facts = read_rows(audio, AudioFacts) if audio else None
+    heard = None
+    for cut in read_rows(cuts, _Cut):
+        if facts:
+            for heard in facts:
+                if heard.id == cut.id:
+                    break
+            else:
+                raise UserError(f"{audio} is not of the cuts in {cuts}: delete it to have it made again")
+        supervision = cut.supervisions[0]
+        place = heard and heard.digest
+        if not place:
+            source = cut.recording.sources[0].source if cut.recording else supervision.recording_id
+            place = f"{source}@{cut.start:.6f}"
+        yield Utterance(cut.id, supervision.text or "", supervision.speaker, place, cut.duration, heard)
 
 
 def survey_split(name: str, cuts: Path, tokenizer: Tokenizer | None, audio: Path | None, limits: AudioLimits) -> Survey:
@@ -125,79 +222,99 @@ def survey_split(name: str, cuts: Path, tokenizer: Tokenizer | None, audio: Path
 
     Args:
         name: ``corpus/split``.
-        cuts: one cut for each utterance, ``.jsonl.gz``.
+        cuts, audio: see ``read_utterances``.
         tokenizer: of the base model; None leaves the columns of tokens at 0.
-        audio: the ``AudioFacts`` of these cuts, in their order; some of others may stand between. None: not decoded.
         limits: what a problem of the audio is.
 
     Raises:
         UserError: ``audio`` is of other cuts.
     """
-    survey = Survey(name, cuts)
-    durations: list[float] = []
-    names: dict[str, str] = {}  # one string for each speaker, not for each utterance
-    facts = read_rows(audio, AudioFacts) if audio else None
-    for cut in read_rows(cuts, _Cut):
-        supervision = cut.supervisions[0]
-        survey.ids.append(cut.id)
-        survey.texts.append(supervision.text or "")
-        speaker = supervision.speaker
-        survey.speakers.append(speaker and names.setdefault(speaker, speaker))
-        source = cut.recording.sources[0].source if cut.recording else supervision.recording_id
-        place = f"{source}@{cut.start:.6f}"
-        heard = next((row for row in facts if row.id == cut.id), None) if facts else None
-        if facts and heard is None:
-            raise UserError(f"{audio} is not of the cuts in {cuts}: delete it to have it made again")
-        survey.audio.append((heard and heard.digest) or place)
-        if heard and problems_of(heard, limits):
-            survey.conspicuous[len(durations)] = heard
-        durations.append(cut.duration)
-    survey.duration_s = np.array(durations, dtype=np.float64)
-    survey.letters = np.array([len(text) - text.count(" ") for text in survey.texts], dtype=np.int64)
-    survey.tokens, survey.ctc_frames = np.zeros((2, len(survey)), dtype=np.int64)
-    if tokenizer is not None:
-        _tokenize(survey, tokenizer)
-        _find_unknown(survey, tokenizer)
+    survey, measures = Survey(name, cuts, audio), TextMeasures(tokenizer)
+    names: dict[str, int] = {}
+    columns: dict[str, list[np.ndarray]] = {column: [np.zeros(0, kind)] for column, kind in _COLUMNS.items()}
+    utterances, start = read_utterances(cuts, audio), 0
+    while batch := list(islice(utterances, BATCH)):
+        _listen(survey, batch, start, limits)
+        for column, values in _columns(survey, batch, start, names, measures).items():
+            columns[column].append(values.astype(_COLUMNS[column]))
+        start += len(batch)
+    for column in _COLUMNS:
+        setattr(survey, column, np.concatenate(columns.pop(column)))
+    survey.names = list(names)
     return survey
 
 
-def _tokenize(survey: Survey, tokenizer: Tokenizer) -> None:
-    for start in range(0, len(survey), BATCH):
-        rows = tokenizer.encode(survey.texts[start : start + BATCH])
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        survey.tokens[start : start + len(rows)] = lengths
-        survey.ctc_frames[start : start + len(rows)] = lengths + _repeats(rows, lengths)
+_COLUMNS: dict[str, type] = {
+    **dict.fromkeys(("ids", "texts", "audio", "with_unknown"), np.int64),
+    "duration_s": np.float64,
+    **dict.fromkeys(("speakers", "characters", "letters", "words", "tokens", "ctc_frames"), np.int32),
+}
 
 
-def _repeats(rows: list[list[int]], lengths: np.ndarray) -> np.ndarray:
-    """Return how many tokens of each row equal the one before: CTC needs a blank between the two."""
-    flat = np.fromiter((token for row in rows for token in row), dtype=np.int64, count=int(lengths.sum()))
-    owner = np.repeat(np.arange(len(rows)), lengths)
-    same = (flat[1:] == flat[:-1]) & (owner[1:] == owner[:-1])
-    return np.bincount(owner[1:][same], minlength=len(rows))
+def fingerprints(values: Sequence[str]) -> np.ndarray:
+    """Return a hash of each of N texts, int64, (N,); another process gives others.
+
+    Two of a million different texts have the same with a probability of 3e-8. So these tell which utterances to look
+    at; an error is told by the texts themselves.
+    """
+    return np.fromiter(map(hash, values), dtype=np.int64, count=len(values))
 
 
-def _find_unknown(survey: Survey, tokenizer: Tokenizer) -> None:
-    seen: set[str] = set()
-    unknown: set[str] = set()
-    for index, text in enumerate(survey.texts):
-        if not seen.issuperset(text):
-            new = set(text) - seen
-            seen |= new
-            unknown |= unknown_among(new, tokenizer)
-        if not unknown.isdisjoint(text):
-            survey.with_unknown.append(index)
-            survey.unknown.update(character for character in text if character in unknown)
-            words = [word for word in text.split() if not unknown.isdisjoint(word)]
-            survey.lost_words += len(words)
-            if len(survey.unknown_words) < 10_000:  # enough to name the most frequent
-                survey.unknown_words.update(words)
+def among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Return which of N values are among others, which are sorted; bool, (N,)."""
+    # Not np.isin, which sorts both, or hashes them.
+    if not len(ordered):
+        return np.zeros(len(values), dtype=bool)
+    found: np.ndarray = ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
+    return found
 
 
-def unknown_among(characters: set[str], tokenizer: Tokenizer) -> set[str]:
-    """Return the characters that the tokenizer has no piece for; the space is always known."""
-    asked = sorted(characters - {" "})
-    return {letter for letter, ids in zip(asked, tokenizer.encode(asked), strict=True) if tokenizer.unknown in ids}
+def count_distinct(ordered: np.ndarray) -> int:
+    """Return how many different values there are among sorted ones."""
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + bool(len(ordered))
+
+
+def _columns(
+    survey: Survey, batch: Sequence[Utterance], start: int, names: dict[str, int], measures: TextMeasures
+) -> dict[str, np.ndarray]:
+    """Return the columns of a batch, the first of which has the index ``start``, and add up what has none."""
+    texts = [utterance.text for utterance in batch]
+    measured = measures.of(texts)
+    with_unknown = np.flatnonzero(measured[UNKNOWN])
+    _count_unknown(survey, [texts[index] for index in with_unknown], measures.unknown)
+    survey.capitals += int(np.count_nonzero(measured[CAPITALS]))
+    survey.punctuation += int(np.count_nonzero(measured[PUNCTUATION]))
+    return {
+        "ids": fingerprints([utterance.id for utterance in batch]),
+        "texts": fingerprints(texts),
+        "audio": fingerprints([utterance.audio for utterance in batch]),
+        "duration_s": np.array([utterance.duration_s for utterance in batch]),
+        "speakers": np.array(
+            [names.setdefault(name, len(names)) if (name := utterance.speaker) else -1 for utterance in batch]
+        ),
+        "characters": np.array([len(text) for text in texts]),
+        "letters": measured[LETTERS],
+        "words": measured[WORDS],
+        "tokens": measured[TOKENS],
+        "ctc_frames": measured[TOKENS] + measured[REPEATS],
+        "with_unknown": with_unknown + start,
+    }
+
+
+def _listen(survey: Survey, batch: Sequence[Utterance], start: int, limits: AudioLimits) -> None:
+    for index, utterance in enumerate(batch, start):
+        if facts := utterance.heard:
+            for code in problems_of(facts, limits):
+                survey.bad_audio.setdefault(code, BadAudio()).add(index, facts)
+
+
+def _count_unknown(survey: Survey, texts: Sequence[str], unknown: set[str]) -> None:
+    for text in texts:
+        survey.unknown.update(character for character in text if character in unknown)
+        words = [word for word in text.split() if not unknown.isdisjoint(word)]
+        survey.lost_words += len(words)
+        if len(survey.unknown_words) < 10_000:  # enough to name the most frequent
+            survey.unknown_words.update(words)
 
 
 def split_facts(survey: Survey, roles: Sequence[str]) -> dict[str, Any]:
@@ -210,7 +327,7 @@ def split_facts(survey: Survey, roles: Sequence[str]) -> dict[str, Any]:
         "utterances": len(survey),
         "seconds": round(survey.seconds, 3),
         "longest_s": round(float(survey.duration_s.max(initial=0)), 3),
-        "texts": len(set(survey.texts)),
+        "texts": count_distinct(np.sort(survey.texts)),
         "unknown_share": round(survey.unknown_share, 6),
         "unknown_characters": dict(survey.unknown.most_common(LISTED_WORDS)),
         "unknown_words": dict(survey.unknown_words.most_common(LISTED_WORDS)),

@@ -11,7 +11,7 @@ from nuptse.base_model import BaseModel, Tokenizer
 from nuptse.findings import ERROR, NOTE, WARNING, Finding, acceptance
 from nuptse.style_findings import other_style
 from nuptse.surveys import Survey
-from nuptse.text_remedies import find_remedy
+from nuptse.text_remedies import TRIED_TEXTS, find_remedy
 
 # Nobody says more letters in a second, in any script.
 MOST_LETTERS_PER_S = 40.0
@@ -39,7 +39,7 @@ def text_findings(survey: Survey, base: BaseModel, settings: Mapping[str, Any], 
 
 
 def _unknown_characters(survey: Survey, base: BaseModel, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    if base.tokenizer is None or not survey.with_unknown:
+    if base.tokenizer is None or not len(survey.with_unknown):
         return
     share, limit = survey.unknown_share, settings["doctor"]["unknown_share"]
     characters = " ".join(repr(character) for character, _ in survey.unknown.most_common(10))
@@ -63,7 +63,7 @@ def _unknown_characters(survey: Survey, base: BaseModel, settings: Mapping[str, 
 
 
 def _text_change(survey: Survey, tokenizer: Tokenizer, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    texts = [survey.texts[index] for index in survey.with_unknown]
+    texts = [found.text for _, found in survey.read(survey.with_unknown[:TRIED_TEXTS])]
     profile = settings["corpora"][survey.corpus]["text"]
     if found := find_remedy(texts, tokenizer, settings["corpora"][survey.corpus]["language"]):
         left = f"{found.left:.2%} of the characters of these utterances stay unknown" if found.left else "all is known"
@@ -77,8 +77,8 @@ def _text_change(survey: Survey, tokenizer: Tokenizer, settings: Mapping[str, An
 
 
 def _empty(survey: Survey) -> Iterator[Finding]:
-    empty = [index for index, text in enumerate(survey.texts) if not text.strip()]
-    if empty:
+    empty = np.flatnonzero(survey.words == 0)
+    if len(empty):
         yield Finding(
             code="empty_text",
             severity=ERROR,
@@ -171,12 +171,14 @@ def rate_outliers(survey: Survey, factor: float) -> tuple[np.ndarray, np.ndarray
 
 
 def _too_short_for_ctc(survey: Survey, base: BaseModel, settings: Mapping[str, Any]) -> Iterator[Finding]:
-    if not base.is_ctc or base.subsampling is None or base.tokenizer is None:
+    if not base.is_ctc or base.tokenizer is None:
         return
     train_ds = settings["train_ds"]
     fastest = 1.1 if train_ds["perturb_speed"] else 1.0
     lasts = survey.duration_s / fastest
-    frames = np.array([base.encoder_frames(seconds) for seconds in lasts], dtype=np.int64)
+    frames = base.encoder_frames(lasts)
+    if frames is None:
+        return
     kept = lasts >= (train_ds["min_duration"] or 0)
     if train_ds["max_duration"] is not None:
         kept &= lasts <= train_ds["max_duration"]
@@ -208,7 +210,7 @@ def _leave_out(survey: Survey, indices: np.ndarray, end: str) -> dict[str, Any]:
         end: ``max`` or ``min``, the filter of characters in a second (spaces counted) that is tried.
     """
     listen = "listen to the examples, and mend their times or transcripts in the corpus"
-    rates = np.array([len(text) for text in survey.texts]) / np.maximum(survey.duration_s, 1e-9)
+    rates = survey.characters / np.maximum(survey.duration_s, 1e-9)
     if end == "max":
         limit = float(np.floor(rates[indices].min() * 100 - 1) / 100)
         others = int((rates > limit).sum()) - len(indices)

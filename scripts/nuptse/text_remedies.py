@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from nuptse.base_model import Tokenizer
 from nuptse.numerals import numeral_language
-from nuptse.surveys import unknown_among
 from nuptse.text import Profile, Step
+from nuptse.text_measures import unknown_among
 
 TRIED_TEXTS = 2000
 # Steps that are tried alone and together, the mildest first.

@@ -6,8 +6,11 @@ import random
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import doctor
 import examine_experiment
@@ -459,6 +462,15 @@ def test_one_audio_twice(study):
     assert study.examine() == {}
 
 
+def test_equal_hashes_of_different_texts_are_no_finding(study, monkeypatch):
+    monkeypatch.setattr("nuptse.surveys.fingerprints", lambda values: np.zeros(len(values), dtype=np.int64))
+    assert {code for code, _ in study.examine()} <= {"shared_text"}, "a warning is by the hashes alone"
+    same_id(study)
+    rows(study)[3]["audio"] = rows(study, split="test")[0]["audio"] = {"digest": "same"}
+    found = study.examine()
+    assert found["repeated_ids", "a/train"].count == found["leaked_audio", "a/test"].count == 1
+
+
 def test_audio_of_the_training_in_the_test(study):
     audio_in_train_and_test(study)
     found = study.examine()["leaked_audio", "a/test"]
@@ -678,7 +690,7 @@ def test_every_finding_has_a_test():
 def test_a_base_model_is_read_without_nemo():
     model = read_base_model(BASE)
     assert model.is_ctc and model.subsampling == 4 and model.parameters == pytest.approx(940_000, rel=0.02)
-    assert model.encoder_frames(1.0) == 25 and model.encoder_frames(0.2) == 5
+    assert model.encoder_frames(np.array([1.0, 0.2, 0.0])).tolist() == [25, 5, 0]
     assert model.tokenizer.encode(["the"]) == [[3]]
 
 
@@ -721,6 +733,13 @@ def test_the_estimate_of_activations_is_near_what_was_measured(model, longest_s,
 
 def test_an_unknown_encoder_has_no_estimate():
     assert training_bytes(BaseModel(Path("a.nemo"), {"encoder": {"jasper": []}}, None, 4), 60, 10, "32-true") is None
+
+
+@given(st.integers(0, 10**7), st.floats(-2e-6, 2e-6))
+def test_frames_are_those_of_the_length_rounded_to_six_digits_of_a_hop(hops, more):
+    seconds = max(0.0, (hops + more) * 0.01)
+    frames = int(round(seconds / 0.01, 6))
+    assert conformer(176, 4, "stacking", 1).encoder_frames(seconds) == frames
 
 
 def test_frames_are_those_of_nemo():

@@ -1,0 +1,124 @@
+"""What the doctor counts in transcripts, word by word: what stood in another text before is not looked at again."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import count, islice
+from operator import eq
+
+import numpy as np
+
+from nuptse.base_model import SentencePieceTokenizer, Tokenizer
+from nuptse.word_encoder import MOST_COST, WordEncoder
+
+# Different words that are remembered, 30 MB; LibriSpeech has 90,000.
+MOST_WORDS = 1 << 17
+# Rows of what is measured. The last three are of words only: see WordEncoder, and the tokens at the ends.
+LETTERS, WORDS, TOKENS, REPEATS, UNKNOWN, CAPITALS, PUNCTUATION, COST, FIRST, LAST = range(10)
+
+
+class TextMeasures:
+    """Counts in texts for one tokenizer.
+
+    Args:
+        tokenizer: of the base model; None counts no tokens and knows every character.
+
+    Attributes:
+        unknown: characters met so far that the tokenizer does not know.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None) -> None:
+        self._tokenizer = tokenizer
+        self._encoder: WordEncoder | None = None
+        if isinstance(tokenizer, SentencePieceTokenizer) and tokenizer.words.possible:
+            self._encoder = tokenizer.words
+        self.unknown: set[str] = set()
+        self._punctuation: set[str] = set()
+        self._seen: set[str] = set()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers: defaultdict[str, int] = defaultdict(count().__next__)
+        self._table = np.zeros((LAST + 1, 0), dtype=np.int32)
+
+    def of(self, texts: Sequence[str]) -> np.ndarray:
+        """Return what stands in each of N texts; int32, (7, N).
+
+        ``LETTERS``: characters that are no spaces. ``WORDS``: between spaces of any kind. ``TOKENS``: of the tokenizer.
+        ``REPEATS``: tokens that equal the one before. ``UNKNOWN``, ``CAPITALS`` and ``PUNCTUATION``: above 0 where
+        there is such a character, punctuation other than apostrophe and hyphen.
+        """
+        if self._tokenizer is not None and self._encoder is None:
+            return self._measure(texts, self._tokenizer.encode(list(texts)))[:COST]
+        sums = self._put_together(texts)
+        whole = np.flatnonzero(sums[COST] > MOST_COST).tolist()
+        if self._tokenizer is not None and whole:
+            chosen = [texts[index] for index in whole]
+            sums[:, whole] = self._measure(chosen, self._tokenizer.encode(chosen))[:FIRST]
+        return sums[:COST]
+
+    def _put_together(self, texts: Sequence[str]) -> np.ndarray:
+        """Add up what the words of texts have, and the repeats where one follows another; (8, N)."""
+        lengths = np.array([text.count(" ") + 1 for text in texts], dtype=np.int64)
+        words = " ".join(texts).split(" ")
+        numbers = np.fromiter(map(self._numbers.__getitem__, words), dtype=np.int64, count=len(words))
+        self._measure_new()
+        rows, starts = [row.take(numbers) for row in self._table], np.cumsum(lengths) - lengths
+        sums = np.stack([np.add.reduceat(row, starts) for row in rows[:FIRST]])
+        spoken = np.flatnonzero(rows[TOKENS])
+        again = np.flatnonzero(rows[FIRST][spoken[1:]] == rows[LAST][spoken[:-1]])
+        one, next_one = (np.searchsorted(starts, spoken[places], "right") - 1 for places in (again, again + 1))
+        np.add.at(sums[REPEATS], one[one == next_one], 1)
+        if self._table.shape[1] > MOST_WORDS:
+            self._forget()
+        return sums
+
+    def _measure_new(self) -> None:
+        number = len(self._numbers) - self._table.shape[1]
+        if not number:
+            return
+        new = [*islice(reversed(self._numbers), number)][::-1]
+        tokens, costs = self._encoder.encode(new) if self._encoder else ([[]] * number, [0] * number)
+        measured = self._measure(new, tokens)
+        measured[COST] = costs
+        self._table = np.concatenate([self._table, measured], axis=1)
+
+    def _measure(self, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> np.ndarray:
+        """Return all rows for texts, or words, of these tokens."""
+        for text in texts:
+            if not self._seen.issuperset(text):
+                self._learn(set(text) - self._seen)
+        measured = [
+            (
+                len(text) - text.count(" "),
+                len(text.split()),
+                len(tokens),
+                sum(map(eq, tokens, tokens[1:])),
+                not self.unknown.isdisjoint(text),
+                text != text.lower(),
+                not self._punctuation.isdisjoint(text),
+                0,
+                tokens[0] if tokens else -1,
+                tokens[-1] if tokens else -1,
+            )
+            for text, tokens in zip(texts, encoded, strict=True)
+        ]
+        return np.array(measured, dtype=np.int32).reshape(len(texts), LAST + 1).T
+
+    def _learn(self, characters: set[str]) -> None:
+        self._seen |= characters
+        self._punctuation |= set(filter(_is_punctuation, characters))
+        if self._tokenizer is not None:
+            self.unknown |= unknown_among(characters, self._tokenizer)
+
+
+def _is_punctuation(character: str) -> bool:
+    return character not in "'-’" and not character.isalnum() and unicodedata.category(character)[0] == "P"
+
+
+def unknown_among(characters: set[str], tokenizer: Tokenizer) -> set[str]:
+    """Return the characters that the tokenizer has no piece for; the space is always known."""
+    asked = sorted(characters - {" "})
+    return {letter for letter, ids in zip(asked, tokenizer.encode(asked), strict=True) if tokenizer.unknown in ids}
