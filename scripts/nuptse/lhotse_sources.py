@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sqlite3
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import msgspec
 from nuptse.converting import Converter
 from nuptse.errors import UserError
 from nuptse.jsonl import DAMAGED
+from nuptse.scratch import ScratchTable, scratch_database
 from nuptse.utterances import Rejected, Row, Utterance, audio_path
 
 # Keys of a supervision that have a place of their own in an Utterance.
@@ -32,19 +34,23 @@ def lhotse_rows(source: str | Mapping[str, str], base: Path, part: str) -> Itera
     if isinstance(source, str):
         yield from _cut_rows(base / source, part)
         return
-    manifest = base / source["recordings"]
-    recordings = {}
+    with scratch_database() as database:
+        yield from _pair_rows(base / source["recordings"], base / source["supervisions"], part, database)
+
+
+def _pair_rows(manifest: Path, supervisions: Path, part: str, database: sqlite3.Connection) -> Iterator[Row]:
+    recordings = ScratchTable(database, "recordings")
     for place, row in _json_lines(manifest):
         recording = _convert(row, _Recording, place)
         recordings[recording.id] = _audio(recording, manifest, place)
-    for place, row in _json_lines(base / source["supervisions"]):
+    for place, row in _json_lines(supervisions):
         supervision = _convert(row, _Supervision, place)
-        if supervision.recording_id not in recordings:
+        audio = recordings.get(supervision.recording_id)
+        if audio is None:
             raise UserError(
                 f"{place}: the supervision {supervision.id} belongs to the recording {supervision.recording_id}, which"
                 f" {manifest} lacks"
             )
-        audio = recordings[supervision.recording_id]
         yield _utterance(row, supervision, 0.0, supervision.recording_id, audio, part, place)
 
 

@@ -35,3 +35,36 @@ def scratch_database() -> Iterator[sqlite3.Connection]:
                 f"{tempfile.gettempdir()} is full ({error}): make room there, or name a folder with more of it by"
                 " TMPDIR or by Snakemake's `--default-resources tmpdir=...`"
             ) from None
+
+
+class ScratchTable:
+    """Texts by name, for more names than memory holds.
+
+    Args:
+        database: gets the table.
+        name: of the table, of ours: it stands in statements as it is.
+    """
+
+    def __init__(self, database: sqlite3.Connection, name: str) -> None:
+        self._run, self._name = database.execute, name
+        self._run(f"CREATE TABLE {name} (name TEXT PRIMARY KEY, text TEXT)")
+
+    def __setitem__(self, name: str, text: str) -> None:
+        self._run(f"INSERT OR REPLACE INTO {self._name} VALUES (?, ?)", (name, text))
+
+    def add(self, name: str, text: str) -> bool:
+        """Enter a name, and return True; False if it is there."""
+        return self._run(f"INSERT OR IGNORE INTO {self._name} VALUES (?, ?)", (name, text)).rowcount == 1
+
+    def get(self, name: str) -> str | None:
+        found = self._run(f"SELECT text FROM {self._name} WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else None
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yield (name, text), in the order in which they were entered."""
+        return iter(self._run(f"SELECT name, text FROM {self._name} ORDER BY rowid"))
+
+    def names_without(self, other: ScratchTable) -> Iterator[str]:
+        """Yield the names that another table of the same database lacks, sorted."""
+        rows = self._run(f"SELECT name FROM {self._name} EXCEPT SELECT name FROM {other._name}")
+        return (name for (name,) in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES
 from nuptse.errors import UserError
 from nuptse.folder_state import files_below
 from nuptse.jsonl import raw_lines
+from nuptse.scratch import ScratchTable, scratch_database
 from nuptse.tables import segment
 from nuptse.utterances import Rejected, Row, Utterance, audio_path, name_below
 
@@ -147,8 +149,15 @@ def kaldi_rows(folder: Path, part: str) -> Iterator[Row]:
     Raises:
         UserError: ``wav.scp`` names a command, or a line cannot be used; names file and line.
     """
-    recordings = {}
-    for place, name, path in _mapping(folder / "wav.scp", needed=True):
+    with scratch_database() as database:
+        yield from _kaldi_rows(folder, part, database)
+
+
+def _kaldi_rows(folder: Path, part: str, database: sqlite3.Connection) -> Iterator[Row]:
+    recordings, texts, speakers, languages, segments = (
+        ScratchTable(database, name) for name in ("recordings", "texts", "speakers", "languages", "segments")
+    )
+    for place, name, path in _mapping(folder / "wav.scp", recordings, needed=True):
         if path.endswith("|") or path.startswith("|"):
             raise UserError(
                 f"{place}: the recording {name} is the output of a shell command ({path}), and commands out of data"
@@ -157,42 +166,48 @@ def kaldi_rows(folder: Path, part: str) -> Iterator[Row]:
         if not path:
             raise UserError(f"{place}: the recording {name} has no path")
         recordings[name] = audio_path(path, folder)
-    texts = {name: (place, text) for place, name, text in _mapping(folder / "text", needed=True)}
-    speakers = {name: speaker for _, name, speaker in _mapping(folder / "utt2spk")}
-    languages = {name: language for _, name, language in _mapping(folder / "utt2lang")}
-    seen = set()
-    for place, name, recording, start, end in _segments(folder, recordings):
-        seen.add(name)
-        if recording not in recordings:
+    _read(folder / "text", texts, needed=True)
+    _read(folder / "utt2spk", speakers)
+    _read(folder / "utt2lang", languages)
+    for place, name, recording, start, end in _segments(folder, recordings, segments):
+        audio, text = recordings.get(recording), texts.get(name)
+        if audio is None:
             raise UserError(f"{place}: the utterance {name} belongs to the recording {recording}, which wav.scp lacks")
-        if name not in texts:
-            yield Rejected(
-                part, name, recordings[recording], "no transcript (text)", None if end is None else end - start
-            )
+        if text is None:
+            yield Rejected(part, name, audio, "no transcript (text)", None if end is None else end - start)
             continue
         yield Utterance(
             part=part,
             place=place,
-            audio=recordings[recording],
-            text=texts[name][1],
+            audio=audio,
+            text=text,
             name="",
             id=name,
             recording=recording,
             start=start,
             end=end,
-            speaker=speakers.get(name, ""),
-            language=languages.get(name, ""),
+            speaker=speakers.get(name) or "",
+            language=languages.get(name) or "",
         )
-    for name in texts.keys() - seen:
+    for name in texts.names_without(segments):
         yield Rejected(part, name, "", "a transcript without audio")
 
 
-def _segments(folder: Path, recordings: Mapping[str, str]) -> Iterator[tuple[str, str, str, float, float | None]]:
-    """Yield (place, utterance, recording, start, end); an end of -1 is that of the recording."""
+def _read(path: Path, table: ScratchTable, needed: bool = False) -> None:
+    for _ in _mapping(path, table, needed):
+        pass
+
+
+def _segments(
+    folder: Path, recordings: ScratchTable, segments: ScratchTable
+) -> Iterator[tuple[str, str, str, float, float | None]]:
+    """Yield (place, utterance, recording, start, end); an end of -1 is that of the recording. Fill in ``segments``."""
     if not (folder / "segments").is_file():
-        yield from ((f"{folder / 'wav.scp'}: {name}", name, name, 0.0, None) for name in recordings)
+        for name, _ in recordings:
+            segments.add(name, "")
+            yield f"{folder / 'wav.scp'}: {name}", name, name, 0.0, None
         return
-    for place, name, rest in _mapping(folder / "segments"):
+    for place, name, rest in _mapping(folder / "segments", segments):
         try:
             recording, *times = rest.split()
             start, end = map(float, times)
@@ -203,13 +218,12 @@ def _segments(folder: Path, recordings: Mapping[str, str]) -> Iterator[tuple[str
         yield (place, name, recording, *segment(start, None if end == -1 else end, None, place))
 
 
-def _mapping(path: Path, needed: bool = False) -> Iterator[tuple[str, str, str]]:
-    """Yield (place, first word, the rest) of each line."""
+def _mapping(path: Path, table: ScratchTable, needed: bool = False) -> Iterator[tuple[str, str, str]]:
+    """Enter first word and rest of each line into a table, and yield (place, first word, the rest)."""
     if not path.is_file():
         if needed:
             raise UserError(f"{path.parent} has no {path.name}: a Kaldi data directory needs one")
         return
-    names = set()
     for number, line in enumerate(raw_lines(path), start=1):
         place = f"{path}, line {number}"
         try:
@@ -218,7 +232,7 @@ def _mapping(path: Path, needed: bool = False) -> Iterator[tuple[str, str, str]]
             raise UserError(f"{place} is not UTF-8: {error}") from None
         if not name:
             raise UserError(f"{place} is empty")
-        if name in names:
+        rest = rest.strip()
+        if not table.add(name, rest):
             raise UserError(f"{place}: {name} stands there twice")
-        names.add(name)
-        yield place, name, rest.strip()
+        yield place, name, rest
