@@ -262,6 +262,33 @@ estimate_duration_buckets(CutSet.from_file('{cuts}'), 30)"""
     ]
 
 
+# --- the doctor ---
+
+
+def doctor(scratch: Path, rounds: int) -> list[Row]:
+    """Examine a million transcripts with words as in books, beside SentencePiece, which encodes the same ones."""
+    count, base = 1_000_000, ROOT / "resources/quickstart/base.nemo"
+    arguments = corpora.write_study(scratch, count, base)
+    encode = f"""
+import itertools, sentencepiece
+model = sentencepiece.SentencePieceProcessor({str(scratch / "tokenizer.model")!r})
+lines = open({str(scratch / "texts")!r}, encoding="utf-8")
+while batch := list(itertools.islice(lines, 4096)): model.encode(batch, num_threads=1)"""
+    works = {
+        "ours": Work([python("examine_experiment.py", *arguments, "--report", scratch / "x.json")]),
+        "theirs": Work([[PYTHON, "-c", encode]]),
+        "zcat": Work([["gzip", "-dc", scratch / "a_cuts_train.jsonl.gz"]], quiet=True),
+    }
+    rounds = min(rounds, 3)
+    costs = by_turns(works, rounds)
+    amount, rate = f"{count:,} utterances", f"{count / costs['ours'].cpu_s:,.0f} lines/s"
+    return [
+        Row("doctor", "", amount, costs["ours"], None, rounds, "cpu_s", count / 100_000, rate),
+        Row("doctor", "SentencePiece encodes the texts", amount, costs["ours"], costs["theirs"], rounds, "cpu_s"),
+        Row("doctor", "gzip -dc", amount, costs["ours"], costs["zcat"], rounds, "cpu_s"),
+    ]
+
+
 # --- nothing to do ---
 
 
@@ -347,6 +374,7 @@ ROWS: dict[str, Callable[[Path, int], list[Row]]] = {
     "append": append,
     "export": export,
     "bins": bins,
+    "doctor": doctor,
     "no_op": no_op,
     "finetune": bench_training.finetune,
     "first_batch": bench_training.first_batch,
