@@ -9,7 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +21,12 @@ from nuptse.errors import UserError
 
 # A name that all processes of one start of a training know, and those of no other start.
 LAUNCH = "NUPTSE_LAUNCH"
+DIED = (
+    "a process of this training has died, of memory perhaps; what it said is in the log with `rank` in its name; run"
+    " the same command again"
+)
+# How long this process may take to notice by itself that another one has died, and to end in good order.
+PATIENCE_S = 10
 
 
 def local_rank() -> int:
@@ -99,6 +108,27 @@ def end_with_parent() -> None:
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1  # noqa: N806  # its name in <sys/prctl.h>
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def tell_of_dead_ranks(experiment: str) -> None:
+    """Have this process say so and end if one that it started dies; Lightning would kill it without a word."""
+    from lightning.pytorch.strategies.launchers import subprocess_script  # here, as a command asks for its rank first
+
+    def observe(children: Sequence[subprocess.Popen[bytes]]) -> None:
+        threading.Thread(target=_end_with, args=(children, f"interrupted: {experiment}: {DIED}"), daemon=True).start()
+
+    subprocess_script._launch_process_observer = observe  # type: ignore[attr-defined, assignment]
+
+
+def _end_with(children: Sequence[subprocess.Popen[bytes]], message: str) -> None:
+    while not any(child.poll() for child in children):
+        time.sleep(0.5)
+    # It may wait for that process where no exception reaches it: for ranks to find each other, or in NCCL.
+    time.sleep(PATIENCE_S)
+    print(message, file=sys.stderr, flush=True)
+    for child in children:
+        child.kill()
+    os._exit(143)
 
 
 def gather(trainer: Any, values: Sequence[float]) -> list[list[float]]:

@@ -31,7 +31,7 @@ from nuptse.gpus import gpu
 from nuptse.history import History
 from nuptse.jsonl import read_json
 from nuptse.models import restore_model, save_nemo, spec_augment_config
-from nuptse.ranks import LAUNCH, is_first
+from nuptse.ranks import DIED, LAUNCH, is_first, tell_of_dead_ranks
 from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, keep_freed_memory, versions
 from nuptse.sharing import share_out
@@ -248,16 +248,14 @@ def set_up(model: ASRModel, config: DictConfig) -> None:
 
 @contextmanager
 def _lost_ranks(job: Job) -> Iterator[None]:
-    """Tell of a process of several that died: to the others it is a closed connection."""
+    """Tell of a process of several that died: to the others it is a closed connection, if not a wait without end."""
+    tell_of_dead_ranks(job.experiment)
     try:
         yield
     except RuntimeError as error:
         if not re.search("[Cc]onnection (closed|reset|refused)|NCCL|[Rr]emote process exited", str(error)):
             raise
-        raise Interrupted(
-            f"{job.experiment}: a process of this training has died, of memory perhaps; what it said is in the log with"
-            " `rank` in its name; run the same command again"
-        ) from error
+        raise Interrupted(f"{job.experiment}: {DIED}") from error
 
 
 def check_precision(precision: str, accelerator: str) -> None:

@@ -162,21 +162,40 @@ def test_the_word_error_rate_is_of_all_utterances(finished, tmp_path):
     assert report["best"]["val_wer"] == pytest.approx(word_error_rate(heard, [row["text"] for row in rows]), abs=1e-6)
 
 
+def kill_second_rank(training, process, *, after):
+    """Kill it once ``after`` holds, and wait for the end of the training."""
+    deadline = time.monotonic() + 120
+
+    def second():
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return [pid for pid in children if b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes()]
+
+    while not (second() and after()):
+        assert time.monotonic() < deadline and process.poll() is None, training.log.read_text()
+        time.sleep(0.05)
+    os.kill(int(second()[0]), signal.SIGKILL)
+    process.communicate(timeout=60)
+    said = training.log.read_text()
+    assert process.returncode == 143
+    assert said.count("a process of this training has died, of memory perhaps") == 1
+    assert "Traceback" not in said
+    assert not (training.folder / "train.json").exists()
+
+
+@pytest.mark.parametrize("moment", ["before its imports", "before ranks have met"])
+def test_a_training_tells_of_a_rank_that_dies_before_the_ranks_have_met(finished, tmp_path, moment):
+    training = Training(finished, "finetune_from_cutset", tmp_path)
+    log = training.log.with_suffix(".rank1.log")  # a rank names its device when it has read its model
+    has_model = moment == "before ranks have met"
+    kill_second_rank(
+        training, training.start(), after=lambda: not has_model or (log.exists() and "device" in log.read_text())
+    )
+
+
 def test_a_rank_that_is_killed_ends_the_job_and_the_next_goes_on(finished, tmp_path):
     training = Training(finished, "finetune_from_cutset", tmp_path, max_steps=30)
     process = training.start()
-    deadline = time.monotonic() + 120
-    while not (training.log.exists() and "step 3/30" in training.log.read_text()):
-        assert time.monotonic() < deadline and process.poll() is None, training.log.read_text()
-        time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (second,) = [pid for pid in children if b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes()]
-    os.kill(int(second), signal.SIGKILL)
-    killed = time.monotonic()
-    process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert time.monotonic() - killed < 60
-    assert not (training.folder / "train.json").exists()
+    kill_second_rank(training, process, after=lambda: training.log.exists() and "step 3/30" in training.log.read_text())
     report = training.run()
     assert report["resumed"] and report["resumed"][0] >= 2, "the line of a step comes before its checkpoint"
     assert [row["step"] for row in report["train"]] == list(range(1, 31))
