@@ -36,22 +36,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         end_with_parent()
     if args.log:
         log_to(args.log.with_suffix(log_suffix() + args.log.suffix))
-    check_report(args.doctor)
+    report = check_report(args.doctor)
     prepare_runtime()  # before NeMo is imported
     from nuptse.training import Interrupted, Job, finetune
 
-    job = Job(**{key: value for key, value in vars(args).items() if key not in ("log", "doctor")})
+    options = {key: value for key, value in vars(args).items() if key not in ("log", "doctor")}
+    # As NeMo's options name a split.
+    examined = {split["name"].replace("/", "_"): split["utterances"] for split in report.splits}
     try:
-        report = finetune(job)
+        account = finetune(Job(**options, examined=examined))
     except (Interrupted, SystemExit, KeyboardInterrupt) as stop:
         # Lightning ends with status 0 after SIGTERM; an interrupted training must never look finished.
         print(f"interrupted: {stop}", file=sys.stderr)
         sys.exit(143)
     if not is_first():
         return
+    best = account["best"]
     announce(
-        f"{args.experiment}: {report['global_step']} steps, val_wer {report['best']['val_wer']:.2%} (best, step"
-        f" {report['best']['step']}), {report['audio_seconds'] / 3600:.3f} audio hours seen, {report['seconds']:.0f} s"
+        f"{args.experiment}: {account['global_step']} steps, val_wer {best['val_wer']:.2%} (best, step {best['step']}),"
+        f" {account['audio_seconds'] / 3600:.3f} audio hours seen, {account['seconds']:.0f} s"
     )
 
 

@@ -24,7 +24,7 @@ class DataCheck(Callback):
     A look at each of ten million files takes minutes, on a network file system hours, and the GPU need not wait for it.
 
     Args:
-        data: for each set what ``preflight.check_data`` wants: ``corpus/split``, its file, and its planned utterances.
+        data: for each set what ``preflight.check_data`` wants: ``corpus/split``, its file, and how many it holds.
     """
 
     def __init__(self, data: Sequence[tuple[str, Path, int | None]]) -> None:
@@ -37,7 +37,7 @@ class DataCheck(Callback):
 
     def _check(self) -> None:
         try:
-            self._lines.set_result([check_data(name, path, planned, self._root) for name, path, planned in self._data])
+            self._lines.set_result([check_data(name, path, counted, self._root) for name, path, counted in self._data])
         except Exception as error:  # noqa: BLE001  # raised again in the thread of the training
             self._lines.set_exception(error)
 

@@ -100,8 +100,8 @@ def refusal(reports: Sequence[Report]) -> str:
     )
 
 
-def check_report(path: Path) -> None:
-    """Let a training start, or not.
+def check_report(path: Path) -> Report:
+    """Let a training start, or not; return the report.
 
     Raises:
         UserError: the report has errors that are not accepted; the message shows them.
@@ -110,3 +110,4 @@ def check_report(path: Path) -> None:
     if reason := refusal([report]):
         errors = [line for finding in report.of(ERROR) for line in describe(finding)]
         raise UserError("\n".join([reason, *errors]))
+    return report

@@ -40,27 +40,27 @@ def audio_files(data: Path) -> Iterator[str]:
         yield from (row.audio_filepath for row in read_rows(data, _Row))
 
 
-def check_data(name: str, data: Path, planned: int | None = None, root: Path = Path()) -> str:
+def check_data(name: str, data: Path, counted: int | None = None, root: Path = Path()) -> str:
     """Check that all audio of one corpus and split is there; return a line for the log.
 
     Args:
         name: ``corpus/split``.
         data: its cuts (``.jsonl.gz``), NeMo manifest (``.json``) or shard ledger (``ledger.json``).
-        planned: how many utterances the duration bins were planned for; None if none were.
+        counted: how many utterances it had for the duration bins or the doctor; None if they did not look.
         root: the folder that this path and those in it are relative to.
 
     Raises:
-        UserError: audio is missing, a shard is not as its ledger says, or there are not as many utterances as planned.
+        UserError: audio is missing, a shard is not as its ledger says, or its utterances are not as many as counted.
     """
     if data.name == "ledger.json":
         check_shards(root / data)
         found, kind = int(read_ledger(root / data)["utterances"]), " in shards"
     else:
         found, kind = _check_files(name, data, root), ""
-    if planned not in (None, found):
+    if counted not in (None, found):
         raise UserError(
-            f"{name}: {data} has {found} utterances, but its duration bins were planned for {planned}: a file was cut"
-            f" short between two of its lines; {make_again(_manifest(name, data, root))}"
+            f"{name}: {data} has {found} utterances, but {counted} were counted before: a file was cut short between"
+            f" two of its lines; {make_again(_manifest(name, data, root))}"
         )
     return f"{name}: {found} utterances{kind}"
 

@@ -10,9 +10,9 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Job:
         options: ``key=value`` as of ``overrides.finetune_overrides``.
         threads: CPU threads.
         every_n_steps, every_minutes: how often the state is saved, to go on from after a break; None for never.
+        examined: utterances that the doctor found in each validation set, by its name; of others it is not known.
     """
 
     experiment: str
@@ -68,6 +69,7 @@ class Job:
     threads: int
     every_n_steps: int | None = None
     every_minutes: float | None = None
+    examined: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -109,8 +111,9 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         found = run.resume()
         checkpoint, position = found or (None, Position())
         sources = [source["name"] for source in job.plan["sources"]]
-        planned = [source["utterances"] for source in job.plan["sources"]] + [None] * len(job.validation)
-        data = zip(sources + _names(config), [*job.train, *job.validation], planned, strict=True)
+        counted = [source["utterances"] for source in job.plan["sources"]]
+        counted += [job.examined.get(name) for name in _names(config)]
+        data = zip(sources + _names(config), [*job.train, *job.validation], counted, strict=True)
         check = DataCheck(list(data) if is_first() else [])
         history = History(config.trainer.log_every_n_steps, _names(config), sources, job.experiment, started)
         checkpoints = Checkpoints(run, history, job.every_n_steps, job.every_minutes, config.seed, position)

@@ -24,7 +24,7 @@ def test_a_manifest_without_its_last_line_is_refused(manifest, tmp_path, monkeyp
     assert check_data("libri/train", manifest, 2) == "libri/train: 2 utterances"
     manifest.write_bytes(manifest.read_bytes().splitlines(keepends=True)[0])
     with pytest.raises(
-        UserError, match=r"m.json has 1 utterances, .* planned for 2: .*; delete .*m.json and run again"
+        UserError, match=r"m.json has 1 utterances, but 2 were counted before: .*; delete .*m.json and run again"
     ):
         check_data("libri/train", manifest, 2)
     monkeypatch.chdir(tmp_path)

@@ -310,6 +310,22 @@ def start_and_signal(checkout, overlay, number):
     return process.returncode, output
 
 
+def test_a_validation_manifest_without_its_last_line_is_refused_and_its_remedy_helps(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True, symlinks=True)
+    checkout, name = finished.of(tmp_path), "data/manifests/quickstart_nemo_dev.json"
+    command = ("results/finetune_from_nemo_json/train.json", "--configfile", "config/test.yaml")
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    run = checkout.snakemake(*command, check=False)
+    assert run.returncode != 0
+    assert f"{name} has 53 utterances, but 54 were counted before: a file was cut short between two" in run.stdout
+    assert f"delete {name} and run again" in run.stdout
+    assert "Traceback" not in run.stdout
+    (tmp_path / name).unlink()
+    checkout.snakemake(*command)
+    assert (tmp_path / name).read_bytes() == whole
+
+
 def test_a_killed_training_converges_to_the_same_model(finished):
     """kill -9 and SIGTERM in the middle: never called done; it goes on, and the model is that of an undisturbed run."""
     overlay = finished.overlay(STEPS)
