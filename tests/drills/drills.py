@@ -89,7 +89,12 @@ def table(outcomes: list[tuple[str, Fault, Outcome]], title: str, key: Callable[
     for rule, fault, outcome in outcomes:
         for row in (key(rule, fault), "all"):
             counts.setdefault(row, Counter()).update(
-                {"injected": 1, "hit": outcome.hit, "survived": not outcome.lost, "lost": bool(outcome.lost)}
+                {
+                    "injected": 1,
+                    "hit": int(outcome.hit),
+                    "survived": int(not outcome.lost),
+                    "lost": int(bool(outcome.lost)),
+                }
             )
     yield f"\n| {title} | injected | while at work | survived | lost |\n|---|---:|---:|---:|---:|"
     for row in [*(row for row in counts if row != "all"), "all"]:
