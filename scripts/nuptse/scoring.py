@@ -278,7 +278,7 @@ def read_timing(path: Path) -> dict[str, Any]:
     ``seconds`` is wall time, so rtf 0.1 is ten times faster than speech; None where there was no audio.
 
     Raises:
-        UserError: the file is no JSON object with both numbers.
+        UserError: the file is missing, or no JSON object with both numbers.
     """
     try:
         timing: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -286,6 +286,8 @@ def read_timing(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         wanted = "a JSON object with the numbers `seconds` and `audio_seconds`"
         raise UserError(f"{path} should be {wanted}: {make_again(path)}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; {make_again(path)}") from None
     return timing | {"rtf": seconds / audio_seconds if audio_seconds > 0 else None}
 
 

@@ -272,6 +272,12 @@ def test_malformed_timing_is_refused(tmp_path, text):
         read_timing(tmp_path / "t.json")
 
 
+def test_a_timing_that_is_gone_is_refused(tmp_path):
+    (tmp_path / "t.json").symlink_to("/nowhere/t.json")
+    with pytest.raises(UserError, match=r"cannot read .*t\.json: No such file or directory; delete .*t\.json and run"):
+        read_timing(tmp_path / "t.json")
+
+
 def test_scores_are_written_one_key_a_line(tmp_path):
     content = {"recogniser": "größe", "words": {"rate": None}, "rows": [1, 2]}
     write_scores(tmp_path / "new" / "s.json", content)
