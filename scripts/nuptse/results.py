@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from nuptse.errors import UserError, make_again
 from nuptse.findings import Report, read_report
 from nuptse.jsonl import read_json
+from nuptse.wer_table import pairs_of
 
 Split = tuple[str, str]
 """A corpus and a split of it."""
@@ -246,17 +248,38 @@ NAMES = ("recogniser", "compared_with", "kind", "corpus", "split", "normalizer",
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table of summarize_wer.py; a recogniser may be called ``NA``, so only numbers can be missing."""
-    header = pd.read_csv(path, sep="\t", nrows=0).columns
-    names, numbers = [name for name in header if name in NAMES], [name for name in header if name not in NAMES]
-    table = pd.read_csv(
-        path,
-        sep="\t",
-        dtype=dict.fromkeys(names, str),
-        keep_default_na=False,
-        na_values={name: [""] for name in numbers},
-    )
-    return table.astype(dict.fromkeys(numbers, "float64"))
+    """Return a table of summarize_wer.py; a recogniser may be called ``NA``, so only numbers can be missing.
+
+    Raises:
+        UserError: it does not end with a line, or is no such table.
+    """
+    try:
+        header = pd.read_csv(path, sep="\t", nrows=0).columns
+        names, numbers = [name for name in header if name in NAMES], [name for name in header if name not in NAMES]
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            dtype=dict.fromkeys(names, str),
+            keep_default_na=False,
+            na_values={name: [""] for name in numbers},
+        ).astype(dict.fromkeys(numbers, "float64"))
+    except ValueError as error:  # pandas has its own kinds of them
+        raise UserError(f"{path} is no output of summarize_wer.py: {error}; {make_again(path)}") from None
+    if not path.read_bytes().endswith(b"\n"):
+        raise UserError(f"{path} is cut short in its last line; {make_again(path)}")
+    return table
+
+
+def _read_whole(path: Path, columns: list[str], rows: Iterable[tuple[str, ...]]) -> pd.DataFrame:
+    """Return a table that has these rows: a file that is cut short between two lines looks like one."""
+    table, expected = read_table(path), set(rows)
+    found = set(table.reindex(columns=columns).itertuples(index=False, name=None))
+    if found != expected:
+        raise UserError(
+            f"{path} has {len(found & expected)} of the {len(expected)} rows that the scores make, and"
+            f" {len(found - expected)} others; {make_again(path)}"
+        )
+    return table
 
 
 def read_run(
@@ -277,18 +300,20 @@ def read_run(
         experiments: folders with ``train.json``, ``duration_bins.json`` and ``config.yaml``, named as the experiment.
 
     Raises:
-        UserError: a file is of another form.
+        UserError: a file is of another form, or a table has not the rows that the scores make.
     """
     folders = sorted(experiments, key=lambda folder: folder.name)
     details = [read_json(path, Detail) for path in scores]
     amounts = [read_json(path, SplitLedger) for path in ledgers]
+    rows = [(detail.recogniser, detail.corpus, detail.split) for detail in details]
+    pairs = [(one.recogniser, other.recogniser, one.corpus, one.split) for one, other, _ in pairs_of(details, bases)]
     return Run(
         settings=settings,
         bases=bases,
         same_data=same_data,
-        table=read_table(table),
-        comparisons=read_table(comparisons),
-        details={(detail.recogniser, detail.corpus, detail.split): detail for detail in details},
+        table=_read_whole(table, ["recogniser", "corpus", "split"], rows),
+        comparisons=_read_whole(comparisons, ["recogniser", "compared_with", "corpus", "split"], pairs),
+        details=dict(zip(rows, details, strict=True)),
         trainings={folder.name: read_json(folder / "train.json", Training) for folder in folders},
         bins={folder.name: read_json(folder / "duration_bins.json", Bins) for folder in folders},
         options={folder.name: (folder / "config.yaml").read_text("utf-8") for folder in folders},

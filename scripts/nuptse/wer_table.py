@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -53,6 +53,17 @@ class Scores(msgspec.Struct):
     @property
     def set(self) -> str:
         return f"{self.corpus}/{self.split}"
+
+
+class Named(Protocol):
+    """Scores of one recogniser on one set, whatever else is known of them."""
+
+    recogniser: str
+    corpus: str
+    split: str
+
+
+AnyScores = TypeVar("AnyScores", bound=Named)
 
 
 # --- files ---
@@ -174,20 +185,23 @@ def compare(
         UserError: two score files of one set are of different utterances, references or normalisers.
     """
     rows = []
-    for group in _by_set(scores).values():
-        experiments = [s for s in group if s.recogniser in bases]
-        pairs = [(s, other, "base") for s in experiments for other in group if other.recogniser == bases[s.recogniser]]
-        pairs += [(s, other, "experiment") for s, other in combinations(experiments, 2)]
-        for s, other, kind in pairs:
-            errors, other_errors, words, speakers = _paired(s, other)
-            found = paired_difference(
-                errors, other_errors, words, speakers, level=level, resamples=resamples, seed=seed
-            )
-            names = (s.recogniser, other.recogniser, kind, s.corpus, s.split)
-            numbers = (s.words.rate, other.words.rate, found.difference, found.low, found.high, found.p_value)
-            rows.append((*names, *numbers, *resampling_units(speakers, len(words))))
+    for s, other, kind in pairs_of(scores, bases):
+        errors, other_errors, words, speakers = _paired(s, other)
+        found = paired_difference(errors, other_errors, words, speakers, level=level, resamples=resamples, seed=seed)
+        names = (s.recogniser, other.recogniser, kind, s.corpus, s.split)
+        numbers = (s.words.rate, other.words.rate, found.difference, found.low, found.high, found.p_value)
+        rows.append((*names, *numbers, *resampling_units(speakers, len(words))))
     table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
     return table.astype(dict.fromkeys(COMPARISON_COLUMNS[5:11], "float64"))
+
+
+def pairs_of(scores: Iterable[AnyScores], bases: Mapping[str, str]) -> Iterator[tuple[AnyScores, AnyScores, str]]:
+    """Yield what is compared, set by set: each experiment and its base, each two experiments, and which of the two."""
+    for group in _by_set(scores).values():
+        experiments = [s for s in group if s.recogniser in bases]
+        for s in experiments:
+            yield from ((s, other, "base") for other in group if other.recogniser == bases[s.recogniser])
+        yield from ((s, other, "experiment") for s, other in combinations(experiments, 2))
 
 
 def _paired(a: Scores, b: Scores) -> tuple[Any, Any, Any, list[str | None]]:
@@ -209,8 +223,8 @@ def _paired(a: Scores, b: Scores) -> tuple[Any, Any, Any, list[str | None]]:
     return np.array(first.errors), np.array(second.errors)[order], words, first.speaker
 
 
-def _by_set(scores: Iterable[Scores]) -> dict[tuple[str, str], list[Scores]]:
-    groups: dict[tuple[str, str], list[Scores]] = {}
+def _by_set(scores: Iterable[AnyScores]) -> dict[tuple[str, str], list[AnyScores]]:
+    groups: dict[tuple[str, str], list[AnyScores]] = {}
     for s in scores:
         groups.setdefault((s.corpus, s.split), []).append(s)
     return groups

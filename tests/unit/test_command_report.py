@@ -258,3 +258,20 @@ def test_a_damaged_file_is_named(tmp_path):
     write_json(tmp_path / "results/first/train.json", {"experiment": "first"})
     with pytest.raises(UserError, match="first/train.json is not of the form that this version writes"):
         main(arguments)
+
+
+@pytest.mark.parametrize("name", ["wer.tsv", "wer_comparisons.tsv"])
+@pytest.mark.parametrize("end", ["between two lines", "in a line", "in the last number", "nothing is left"])
+def test_a_table_that_was_cut_short_is_named(tmp_path, name, end):
+    arguments = list(map(str, write_run(tmp_path)))
+    table = tmp_path / "results" / name
+    lines = table.read_bytes().splitlines(keepends=True)
+    left = {
+        "between two lines": lines[:-1],
+        "in a line": [*lines[:-1], lines[-1][:20]],
+        "in the last number": [*lines[:-1], lines[-1][:-2]],
+        "nothing is left": [],
+    }
+    table.write_bytes(b"".join(left[end]))
+    with pytest.raises(UserError, match=rf"{name} .*; delete .*{name} and run again"):
+        main(arguments)
