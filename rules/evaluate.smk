@@ -89,3 +89,4 @@ rule evaluate:
     """Transcribe and score every split with every recogniser: results/wer.tsv."""
     input:
         rules.summarize_wer.output,
+        unfinished("results/"),

@@ -35,3 +35,4 @@ rule model_cards:
     """Write the model card of every experiment."""
     input:
         expand("results/{experiment}/README.md", experiment=plan.experiments),
+        unfinished("results/"),

@@ -49,3 +49,4 @@ rule report:
     """Show all results on one page: results/report.html."""
     input:
         rules.write_report.output,
+        unfinished("results/"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nuptse.decoding import parse_decoding
 from nuptse.errors import log_to, run_command
+from nuptse.folder_lock import folder_lock
 from nuptse.runtime import prepare_runtime
 
 
@@ -35,11 +36,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Not in the folder itself, which Snakemake deletes before a job: what a killed run has done would be lost.
     aside = args.output_dir.with_name(f"{args.output_dir.name}.partial")
-    aside.mkdir(parents=True, exist_ok=True)
     tasks = [Task(cuts, aside / f"{name}.jsonl") for cuts, name in zip(args.cuts, args.names, strict=True)]
-    transcribe(args.model, tasks, threads=args.threads, batch_duration=args.batch_duration, decoding=decoding)
-    shutil.rmtree(args.output_dir, ignore_errors=True)
-    aside.replace(args.output_dir)
+    with folder_lock(aside):  # a job may outlive a Snakemake that was killed
+        aside.mkdir(parents=True, exist_ok=True)  # the one before has given it away
+        transcribe(args.model, tasks, threads=args.threads, batch_duration=args.batch_duration, decoding=decoding)
+        shutil.rmtree(args.output_dir, ignore_errors=True)
+        (aside / ".lock").unlink(missing_ok=True)
+        aside.replace(args.output_dir)
 
 
 if __name__ == "__main__":

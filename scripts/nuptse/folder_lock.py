@@ -109,7 +109,7 @@ def _held(path: Path, holder: dict[str, Any]) -> str:
     job = holder.get("job")
     stop = f"scancel {job}" if job else f"kill {holder.get('pid', '')} on {holder.get('host', 'its host')}"
     return (
-        f"{path.parent} is in the hands of {_name(holder)}: two trainings in one folder would spoil each other; wait"
+        f"{path.parent} is in the hands of {_name(holder)}: two jobs in one folder would spoil each other; wait"
         f" until it ends, or stop it ({stop}), then run again"
     )
 

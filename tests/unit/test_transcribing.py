@@ -308,6 +308,22 @@ def test_a_killed_run_goes_on_and_gives_the_same_bytes(
     assert not part.exists()
 
 
+def test_a_job_waits_for_one_that_outlived_its_snakemake(go, sets, model_path, tmp_path):
+    (whole,) = go(sets["english"])
+    shutil.rmtree(tmp_path / "out")
+    command = [
+        sys.executable,
+        ROOT / "scripts/transcribe.py",
+        *arguments(model_path, [sets["english"]], tmp_path / "out"),
+    ]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    printed = [job.communicate(timeout=120)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], printed
+    assert (tmp_path / "out" / "english.jsonl").read_bytes() == whole
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"english.jsonl", "english.json"}
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_what_is_done_counts_for_the_same_run_only(transcribing, tmp_path):
     done = [transcribing.Done(1.0, {"a": "x"}), transcribing.Done(2.0, {"b": "\u2028\n"})]
     transcribing.open_partial(tmp_path / "p", {"model": "1"}, done).close()
