@@ -436,6 +436,36 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     assert f"60 files: {60 - done} decoded, {done} known" in finished.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_killed_worker_is_told_and_the_next_run_goes_on(tmp_path):
+    """Two processes share the work from an hour of audio on."""
+    sound = write(tmp_path / "sound.wav", speech(60, rate=8000), rate=8000)
+    files = [tmp_path / f"{index:02}.wav" for index in range(64)]
+    for file in files:
+        file.symlink_to(sound)
+    write_rows(tmp_path / "selected.jsonl.gz", [cut(file) for file in files])
+    arguments = [sys.executable, str(SCRIPTS / "check_audio.py"), "--selected", "selected.jsonl.gz", "--cache", "cache", "--facts", "facts.jsonl.gz", "--workers", "2"]  # fmt: skip
+    job = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not (workers := _workers(job.pid)):
+        assert job.poll() is None
+        time.sleep(0.01)
+    os.kill(workers[0], signal.SIGKILL)
+    said, _ = job.communicate(timeout=60)
+    assert job.returncode == 1 and said == "ERROR: a worker was killed, perhaps for its memory; use fewer workers\n"
+    assert not (tmp_path / "facts.jsonl.gz").exists()
+    finished = subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "64 files: " in finished.stdout
+    assert len(list(read_rows(tmp_path / "facts.jsonl.gz", AudioFacts))) == 64
+
+
+def _workers(pid):
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    except FileNotFoundError:
+        return []
+
+
 def _lines(cache):
     return sum(file.read_bytes().count(b"\n") for file in cache.glob("*.jsonl"))
 
