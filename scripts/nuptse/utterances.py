@@ -76,15 +76,12 @@ def name_below(path: str, root: Path) -> str:
     """Return the path of a file as seen from the root of its corpus, or its full path if it lies elsewhere."""
     if not os.path.isabs(path) and ".." not in path:
         return os.path.normpath(path)
-    full, below = os.path.abspath(root / path), os.path.abspath(root)
-    return os.path.relpath(full, below) if full.startswith(below.rstrip(os.sep) + os.sep) else full
+    return os.path.abspath(root / path).removeprefix(os.path.join(os.path.abspath(root), ""))
 
 
 def portable(path: str) -> str:
     """Return a path below the working directory relative to it, so that manifests are the same in every checkout."""
-    here = os.getcwd()
-    full = os.path.normpath(path)
-    return os.path.relpath(full, here) if os.path.isabs(full) and full.startswith(here + os.sep) else full
+    return os.path.normpath(path).removeprefix(os.path.join(os.getcwd(), ""))
 
 
 # --- ids ---
