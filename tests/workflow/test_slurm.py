@@ -36,7 +36,7 @@ RANKS = {
     "defaults": {
         "checkpoint": {"every_n_steps": 1},
         "train_ds": {"batch_duration": 30, "quadratic_duration": None, "perturb_speed": False, "num_workers": 1},
-        "trainer": {"max_steps": 20, "val_check_interval": 20, "log_every_n_steps": 1, "num_nodes": 2},
+        "trainer": {"max_steps": 30, "val_check_interval": 30, "log_every_n_steps": 1, "num_nodes": 2},
     },
     "experiments": {
         "finetune_from_nemo_json": {"trainer": {"max_steps": 4, "val_check_interval": 4, "devices": 2}},
@@ -189,22 +189,25 @@ def rank_of_the_second_node(experiment):
 
 def test_a_training_on_two_nodes_ends_and_goes_on_as_one(checkout, slurm):
     run = Run(checkout, slurm, RANKS, ["finetune"])
-    process, killed, took, asked_to_end = run.start(), None, None, None
+    process, killed, took, asked_to_end, requeued = run.start(), None, None, None, None
     deadline = time.monotonic() + 600
     try:
         while process.poll() is None:
             assert time.monotonic() < deadline, run.output.read_text()[-20000:]
             time.sleep(0.2)
             step, running = run.steps_made("finetune_from_cutset"), run.jobs().get("finetune_from_cutset")
-            if not killed and running and 3 <= step < 20:
+            if not killed and running and 3 <= step < 10:
                 job, asked = running, run.shell(f"scontrol show job {running}")
                 os.kill(rank_of_the_second_node("finetune_from_cutset"), signal.SIGKILL)
                 killed = time.monotonic()
             elif killed and not took and "JobState=RUNNING" not in run.shell(f"scontrol show job {job}"):
                 took = time.monotonic() - killed
             elif took and not asked_to_end and running and 10 <= step < 20:
-                asked_to_end = step
+                asked_to_end, ended = step, running
                 run.shell(f"scancel --signal=TERM {running}")  # as SLURM does before the time limit
+            elif asked_to_end and not requeued and running not in (None, ended) and 20 <= step < 30:
+                requeued = step
+                run.shell(f"scontrol requeue {running}")  # as SLURM does where a job is preempted, or a node lost
     finally:
         process.kill()
     output = run.output.read_text()
@@ -215,13 +218,14 @@ def test_a_training_on_two_nodes_ends_and_goes_on_as_one(checkout, slurm):
 
     reports = {name: run.report(name) for name in (*FAULTS, "on_one_node")}
     for name, report in reports.items():
-        steps = 20 if name in ("finetune_from_cutset", "on_one_node") else 4
+        steps = 30 if name in ("finetune_from_cutset", "on_one_node") else 4
         devices = 4 if name == "finetune_from_nemo_json" else 2
         assert [row["step"] for row in report["train"]] == list(range(1, steps + 1))
         assert report["effective_batch"]["devices"] == devices
         assert 15 < report["effective_batch"]["audio_seconds"] / devices <= 30, "a batch for each"
     hit, undisturbed = reports["finetune_from_cutset"], reports["on_one_node"]
-    assert len(hit["resumed"]) == 2 and hit["resumed"][0] >= 2 and hit["resumed"][1] >= asked_to_end
+    assert len(hit["resumed"]) == 3 and hit["resumed"][0] >= 2, "it went on from where it was each time"
+    assert hit["resumed"][1] >= asked_to_end and hit["resumed"][2] >= requeued
     assert "killed by signal" not in output, "SLURM's SIGTERM, to processes that load data as well"
     assert not undisturbed["resumed"]
     assert hit["train"] == undisturbed["train"], "the same batches, the same losses"
