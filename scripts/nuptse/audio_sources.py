@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import msgspec
 
 from nuptse.errors import UserError
 from nuptse.folder_state import AUDIO_SUFFIXES, files_below
-from nuptse.jsonl import DAMAGED
+from nuptse.jsonl import DAMAGED, open_lines
 
 # What libsndfile decodes. Other audio is left out with a hint.
 READABLE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split())
@@ -80,7 +79,7 @@ class _CutRow(msgspec.Struct):
 
 def _manifest_sources(manifest: Path) -> Iterator[Source]:
     try:
-        with gzip.open(manifest, "rb") if manifest.suffix == ".gz" else manifest.open("rb") as lines:
+        with open_lines(manifest) as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     row = msgspec.json.decode(line)

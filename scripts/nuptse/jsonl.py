@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -20,6 +20,12 @@ _encoder = msgspec.json.Encoder()
 # What reading raises where a gzip file is cut short or has wrong bytes.
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 BUFFER_BYTES = 1 << 17
+
+
+def open_lines(path: Path) -> BinaryIO:
+    """Open a file for its lines, as bytes; one whose name ends in ``.gz`` is unpacked."""
+    # GzipFile finds the lines in Python, a reader around it in C, which closes it as well.
+    return io.BufferedReader(gzip.open(path, "rb"), BUFFER_BYTES) if path.suffix == ".gz" else path.open("rb")
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
@@ -49,9 +55,7 @@ def read_lines(path: Path, row: type[Row]) -> Iterator[tuple[Row, bytes]]:
     decoder = msgspec.json.Decoder(row)
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            # GzipFile finds the lines in Python, a reader around it in C.
-            lines = io.BufferedReader(file, BUFFER_BYTES) if isinstance(file, gzip.GzipFile) else file
+        with open_lines(path) as lines:
             for number, line in enumerate(lines, start=1):  # noqa: B007 -- the messages name it
                 yield decoder.decode(line), line
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import sqlite3
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ import msgspec
 
 from nuptse.converting import Converter
 from nuptse.errors import UserError
-from nuptse.jsonl import DAMAGED
+from nuptse.jsonl import DAMAGED, open_lines
 from nuptse.scratch import ScratchTable, scratch_database
 from nuptse.utterances import Rejected, Row, Utterance, audio_path
 
@@ -138,7 +137,7 @@ def _audio(recording: _Recording, manifest: Path, place: str) -> str:
 def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     decoder = msgspec.json.Decoder(dict[str, Any])
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+        with open_lines(path) as lines:
             for number, line in enumerate(lines, start=1):
                 place = f"{path}, line {number}"
                 try:

@@ -57,10 +57,11 @@ def _total_s(shards: Iterable[Shard]) -> float:
 
 def _gather(plan: ShardPlan, group_ledgers: Sequence[Path]) -> list[Shard]:
     """Return all shards by their ids, after comparing them with the plan."""
+    identity = plan.identity()
     found: dict[int, tuple[Shard, Path]] = {}
     for group_ledger in group_ledgers:
         content = read_ledger(group_ledger)
-        if any(content.get(key) != value for key, value in plan.identity().items()):
+        if any(content.get(key) != value for key, value in identity.items()):
             raise UserError(
                 f"{group_ledger} was written for another manifest, seed or number of shards; "
                 "write its shards again with tar_shards.py"

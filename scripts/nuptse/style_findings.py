@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from nuptse.base_model import BaseModel
 from nuptse.findings import WARNING, Finding, acceptance
-from nuptse.surveys import Survey, Utterance, read_utterances
+from nuptse.surveys import Survey, Utterance
 
 # A share of the utterances with capitals or punctuation from which on that is the style of a corpus.
 STYLE_SHARE = 0.2
@@ -41,7 +40,7 @@ def other_style(survey: Survey, base: BaseModel, settings: Mapping[str, Any]) ->
     }
     style = style_of(survey)
     lost = [what for what, able in writes.items() if able and getattr(style, what) < STYLE_SHARE]
-    if not lost or not any(map(_has_case, islice(read_utterances(survey.cuts, survey.facts), 1000))):
+    if not lost or not any(_has_case(found) for _, found in survey.read(range(1000))):
         return
     profile = settings["corpora"][survey.corpus]["text"]
     takes = {"capitals": ("lower", "upper"), "punctuation": ("strip_punctuation",)}
