@@ -57,6 +57,9 @@ rule all:
         unfinished(),
 
 
+say_what_is_unfinished()
+
+
 onstart:
     check_trainings()
     begin_run(UNFINISHED, plan.files_on_the_way())

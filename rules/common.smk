@@ -56,11 +56,22 @@ def say_again(*logs):
             print(log.read_text("utf-8").rstrip(), file=sys.stderr, flush=True)
 
 
-def unfinished(below=""):
-    """Make an input function of what jobs of an earlier run that failed were to make, below a folder."""
+def unfinished(*below):
+    """Make an input function of what jobs of an earlier run that failed were to make, below these folders."""
     return lambda wildcards: [
-        file for file in unfinished_files(UNFINISHED, plan.files_on_the_way()) if file.startswith(below)
+        file for file in unfinished_files(UNFINISHED, plan.files_on_the_way()) if file.startswith(below or "")
     ]
+
+
+def say_what_is_unfinished():
+    """Warn who asks for files of which Snakemake may find nothing to do, although a job that they depend on has failed."""
+    missing = unfinished()(None)
+    if missing and workflow.is_main_process and any("/" in target for target in workflow.dag_settings.targets):
+        print(
+            f"WARNING: {len(missing)} files are missing that an earlier run was to make, such as {missing[0]}. A target that is "
+            "a file may be left as it was before: run `snakemake` without targets to have all of it as configured.",
+            file=sys.stderr,
+        )
 
 
 def doctor_report(wildcards):

@@ -54,3 +54,4 @@ rule finetune:
     """Fine-tune the base model in every experiment."""
     input:
         expand(rules.finetune_model.output, experiment=plan.experiments),
+        unfinished("data/", "results/doctor/", *(f"results/{name}/" for name in plan.experiments)),

@@ -70,3 +70,6 @@ def test_an_edit_whose_first_job_failed_still_reaches_the_results(reference, fin
     command.write_text(edited)
     again = {job for job in checkout.scheduled(*TEST) if job.startswith("select_utterances")}
     assert again == {f"select_utterances corpus={corpus}, split={split}" for corpus, split in SPLITS}
+    one_file = checkout.snakemake("--dry-run", "results/finetune_from_cutset/train.json", *TEST).stdout
+    assert "files are missing that an earlier run was to make, such as data/manifests/quickstart_" in one_file
+    assert "WARNING" not in finished.snakemake("--dry-run", "results/finetune_from_cutset/train.json", *TEST).stdout
