@@ -50,7 +50,8 @@ def run_drill(reference: Path, rule: str, fault: Fault, chance: random.Random) -
         hit = fault.inject(run)
         _see_message(run, fault)
         run.put_right()
-        lost = differences(undisturbed(reference, rule, run.settings), fingerprints(run.folder))
+        wanted = run.wanted or undisturbed(reference, rule, run.settings)
+        lost = differences(wanted, fingerprints(run.folder))
     except Lost as reason:
         lost = str(reason)
     finally:

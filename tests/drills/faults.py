@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 from mirror import Mirror, Spoiling, cut, refused, stalled, wrong
-from runs import TARGETS, Run, is_at_work
+from runs import DATA, TARGETS, Run, is_at_work
 
 
 @dataclass(frozen=True)
@@ -274,6 +274,27 @@ def _change_corpus(run: Run) -> bool:
     return hit
 
 
+def _change_own_corpus(run: Run) -> bool:
+    """Let a file of the user's own folder get other content, in two halves, while a job reads the folder."""
+    files = sorted(run.add_own_corpus().iterdir())
+    path = run.chance.choice(files)
+    other = run.chance.choice([file for file in files if file.suffix == path.suffix and file != path]).read_bytes()
+    run.note = str(path.relative_to(run.folder))
+    run.wanted = run.as_if_undisturbed(lambda folder: Path(folder, run.note).write_bytes(other))
+    with run.at_work() as (_, job):
+        run.wait_a_moment()
+        hit = is_at_work(job)
+        with path.open("wb", buffering=0) as file:
+            file.write(other[: len(other) // 2])
+            run.wait_a_moment()
+            file.write(other[len(other) // 2 :])
+    run.targets = DATA
+    return hit
+
+
+_READS_CORPUS = ("prepare_manifests", "check_audio", "tar_shards")
+
+
 # --- mirrors ---
 
 
@@ -307,7 +328,8 @@ FAULTS = [
     Fault("file cut short", _damage(_truncate), tuple(_READER), "ERROR: |is a link to"),
     Fault("dead link", _damage(_link_to_nothing), tuple(_READER), "ERROR: |is a link to"),
     Fault("clock jump", _jump_clock),
-    Fault("corpus changes", _change_corpus, ("prepare_manifests", "check_audio", "tar_shards"), "ERROR: "),
+    Fault("corpus changes", _change_corpus, _READS_CORPUS, "ERROR: "),
+    Fault("own corpus changes", _change_own_corpus, _READS_CORPUS, "ERROR: "),
     Fault("mirror stalls", _from_mirror(stalled, 1), _DOWNLOADS, "no data for 60 s"),
     Fault("mirror cuts the line", _from_mirror(cut, 7), _DOWNLOADS, "the line broke"),
     Fault("mirror gives wrong bytes", _from_mirror(wrong, 1), _DOWNLOADS, "wrong sha256"),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,19 @@ TARGETS = {
     "finetune_model": TRAINING,
     **dict.fromkeys(("transcribe", "score_wer", "summarize_wer", "write_model_card", "write_report"), RESULTS),
 }  # fmt: skip
+# A corpus of the user's own, copied from another one; an experiment makes its splits wanted.
+OWN_FOLDER = "mine"
+OWN_CORPUS = {
+    "corpora": {
+        "mine": {"audio_folder": {"folder": OWN_FOLDER}, "splits": {"train": "all"}, "language": "en", "text": ["lower"], "num_shards": 2}
+    },
+    "experiments": {"mine": {"layout": "tarred", "train": [{"corpus": "mine", "split": "train"}]}},
+}  # fmt: skip
+OWN_TARGETS = (
+    "data/manifests/mine_audio_train.jsonl.gz",
+    "data/manifests/mine_durations_train.npz",
+    "data/shards/mine_train/ledger.json",
+)
 # The command of a rule, where its name is another one.
 SCRIPTS = {"download_archive": "download.py", "extract_archives": "extract.py", "finetune_model": "finetune.py"}
 # What a job would not do again: it is removed, so that the job has work to be broken in.
@@ -73,6 +86,7 @@ class Run:
         options: with what else, until it has ended well once.
         folder: of the copy.
         settings: what a fault added to the configuration and makes other results, YAML.
+        wanted: the fingerprints that it must have in the end, if not those of an undisturbed run with these settings.
         shown: what the terminal showed of the broken run.
         failed: whether that failed.
         note: what was broken, where there is a choice.
@@ -87,6 +101,7 @@ class Run:
         shutil.copytree(reference, self.folder, dirs_exist_ok=True, symlinks=True)
         self.checkout = Checkout.of(self.folder)
         self._configfiles, self.settings = list(CONFIG), ""
+        self.wanted: dict[str, str] | None = None
         self.shown, self.failed, self.note = "", False, ""
         self.cleanup = ExitStack()
 
@@ -97,10 +112,34 @@ class Run:
         self._configfiles.append(OVERLAY)
         self.settings = "" if same_results else content
 
+    def add_own_corpus(self) -> Path:
+        """Add a corpus of the user's own, make its data, and ask for no other; return its folder."""
+        own = self.folder / OWN_FOLDER
+        own.mkdir()
+        for transcripts in sorted(self.folder.glob("data/raw/quickstart/LibriSpeech/dev-clean-2/*/*/*.trans.txt")):
+            utterance, _, text = transcripts.read_text().splitlines()[0].partition(" ")
+            shutil.copyfile(transcripts.with_name(f"{utterance}.flac"), own / f"{utterance}.flac")
+            (own / f"{utterance}.txt").write_text(f"{text}\n")
+        self.configure(OWN_CORPUS, same_results=True)
+        self.checkout.snakemake(*DATA, *self._configuration())
+        self.targets = OWN_TARGETS
+        return own
+
+    def as_if_undisturbed(self, change: Callable[[Path], object]) -> dict[str, str]:
+        """Return what the folder is like after such a change, and a run that begins only then."""
+        with tempfile.TemporaryDirectory(prefix="nuptse-reference-") as folder:
+            shutil.copytree(self.folder, folder, dirs_exist_ok=True, symlinks=True)
+            change(Path(folder))
+            Checkout.of(Path(folder)).snakemake(*DATA, *self._configuration())
+            return fingerprints(Path(folder))
+
     # --- the broken run ---
 
     def command(self) -> tuple[str, ...]:
-        return (*self.targets, "--configfile", *self._configfiles)
+        return (*self.targets, *self._configuration())
+
+    def _configuration(self) -> tuple[str, ...]:
+        return ("--configfile", *self._configfiles)
 
     @contextmanager
     def at_work(self, *options: str) -> Iterator[tuple[psutil.Process, psutil.Process]]:

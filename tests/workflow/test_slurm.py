@@ -31,16 +31,25 @@ OVERLAY = {
 }
 OVERLAY["experiments"]["finetune_from_cutset"]["train_ds"] = {"num_workers": 1}  # to be told to end as well
 TARGETS = ["finetune", "results/scores/finetune_from_nemo_json/quickstart_test.json"]
+# What befalls trainings on two nodes while they are at these steps: the rank of the second node is killed, and then, as SLURM
+# does before a time limit, where a node is lost, and where a job is preempted or runs out of time.
+ON_TWO_NODES = [
+    ("finetune_from_cutset", (3, 10), ""),
+    ("finetune_from_cutset", (10, 20), "scancel --signal=TERM {job}"),
+    ("finetune_from_cutset", (20, 30), "scontrol requeue {job}"),
+    ("finetune_from_cutset", (30, 40), FAULTS["finetune_from_nemo_multidataset"]),
+    ("finetune_from_nemo_tarred", (3, 150), FAULTS["finetune_from_cutset"]),
+]
 # All layouts on two nodes, one of them on two GPUs of each; the first again on two GPUs of one node.
 RANKS = {
     "defaults": {
         "checkpoint": {"every_n_steps": 1},
         "train_ds": {"batch_duration": 30, "quadratic_duration": None, "perturb_speed": False, "num_workers": 1},
-        "trainer": {"max_steps": 30, "val_check_interval": 30, "log_every_n_steps": 1, "num_nodes": 2},
+        "trainer": {"max_steps": 40, "val_check_interval": 40, "log_every_n_steps": 1, "num_nodes": 2},
     },
     "experiments": {
         "finetune_from_nemo_json": {"trainer": {"max_steps": 4, "val_check_interval": 4, "devices": 2}},
-        "finetune_from_nemo_tarred": {"trainer": {"max_steps": 4, "val_check_interval": 4}},
+        "finetune_from_nemo_tarred": {"trainer": {"max_steps": 200, "val_check_interval": 200}},
         "finetune_from_nemo_multidataset": {"trainer": {"max_steps": 4, "val_check_interval": 4}},
         "on_one_node": {"layout": "cutset", "trainer": {"num_nodes": 1, "devices": 2}},
     },
@@ -102,9 +111,13 @@ class Run:
 
     def jobs(self):
         """SLURM job, by experiment, of the trainings that run."""
-        lines = self.shell("squeue --noheader --states=RUNNING --format='%i %k'").splitlines()
+        return {experiment: job for experiment, (job, _) in self.launches().items()}
+
+    def launches(self):
+        """SLURM job and when it began, which a requeued job does again, by experiment, of the trainings that run."""
+        lines = self.shell("squeue --noheader --states=RUNNING --format='%i %S %k'").splitlines()
         jobs = (line.split() for line in lines if "finetune_model" in line)
-        return {comment.rpartition("wildcards_")[2]: job for job, comment in jobs}
+        return {comment.rpartition("wildcards_")[2]: (job, began) for job, began, comment in jobs}
 
     def steps_made(self, experiment):
         log = self.checkout.folder / f"logs/finetune_model/{experiment}.log"
@@ -189,47 +202,58 @@ def rank_of_the_second_node(experiment):
 
 def test_a_training_on_two_nodes_ends_and_goes_on_as_one(checkout, slurm):
     run = Run(checkout, slurm, RANKS, ["finetune"])
-    process, killed, took, asked_to_end, requeued = run.start(), None, None, None, None
-    deadline = time.monotonic() + 600
+    process, pending, hit = run.start(), list(ON_TWO_NODES), []
+    job, killed, took, asked = None, None, None, None
+    deadline = time.monotonic() + 900
     try:
         while process.poll() is None:
             assert time.monotonic() < deadline, run.output.read_text()[-20000:]
             time.sleep(0.2)
-            step, running = run.steps_made("finetune_from_cutset"), run.jobs().get("finetune_from_cutset")
-            if not killed and running and 3 <= step < 10:
-                job, asked = running, run.shell(f"scontrol show job {running}")
-                os.kill(rank_of_the_second_node("finetune_from_cutset"), signal.SIGKILL)
-                killed = time.monotonic()
-            elif killed and not took and "JobState=RUNNING" not in run.shell(f"scontrol show job {job}"):
+            if killed and not took and "JobState=RUNNING" not in run.shell(f"scontrol show job {job}"):
                 took = time.monotonic() - killed
-            elif took and not asked_to_end and running and 10 <= step < 20:
-                asked_to_end, ended = step, running
-                run.shell(f"scancel --signal=TERM {running}")  # as SLURM does before the time limit
-            elif asked_to_end and not requeued and running not in (None, ended) and 20 <= step < 30:
-                requeued = step
-                run.shell(f"scontrol requeue {running}")  # as SLURM does where a job is preempted, or a node lost
+            launches = run.launches()
+            for fault in pending:
+                experiment, (first, last), command = fault
+                step, launch = run.steps_made(experiment), launches.get(experiment)
+                if not (launch and first <= step < last) or launch in (launch for _, _, launch in hit):
+                    continue
+                if command:
+                    run.shell(command.format(job=launch[0]))
+                else:
+                    job, asked = launch[0], run.shell(f"scontrol show job {launch[0]}")
+                    os.kill(rank_of_the_second_node(experiment), signal.SIGKILL)
+                    killed = time.monotonic()
+                hit.append((experiment, step, launch))
+                pending.remove(fault)
+                break
     finally:
         process.kill()
     output = run.output.read_text()
     assert process.returncode == 0, output[-20000:]
+    assert not pending
     assert took < 60 and "JobState=FAILED" in run.shell(f"scontrol show job {job}")
     for detail in ("NodeList=node[1-2]", "NumTasks=2", "MinMemoryNode=16000M", "TresPerNode=gres:gpu:1"):
         assert detail in asked
 
     reports = {name: run.report(name) for name in (*FAULTS, "on_one_node")}
     for name, report in reports.items():
-        steps = 30 if name in ("finetune_from_cutset", "on_one_node") else 4
+        steps = RANKS["experiments"].get(name, RANKS["defaults"])["trainer"].get("max_steps", 40)
         devices = 4 if name == "finetune_from_nemo_json" else 2
         assert [row["step"] for row in report["train"]] == list(range(1, steps + 1))
         assert report["effective_batch"]["devices"] == devices
         assert 15 < report["effective_batch"]["audio_seconds"] / devices <= 30, "a batch for each"
-    hit, undisturbed = reports["finetune_from_cutset"], reports["on_one_node"]
-    assert len(hit["resumed"]) == 3 and hit["resumed"][0] >= 2, "it went on from where it was each time"
-    assert hit["resumed"][1] >= asked_to_end and hit["resumed"][2] >= requeued
+    cutset, tarred = reports["finetune_from_cutset"], reports["finetune_from_nemo_tarred"]
+    steps_hit = [step for experiment, step, _ in hit if experiment == "finetune_from_cutset"]
+    assert len(cutset["resumed"]) == len(steps_hit) and cutset["resumed"][0] >= 2
+    # All but the killed one were asked to end, and saved their state.
+    assert all(resumed >= step for resumed, step in zip(cutset["resumed"][1:], steps_hit[1:], strict=True))
+    out_of_time = next(step for experiment, step, _ in hit if experiment == "finetune_from_nemo_tarred")
+    assert max(tarred["resumed"]) > out_of_time
     assert "killed by signal" not in output, "SLURM's SIGTERM, to processes that load data as well"
+    undisturbed = reports["on_one_node"]
     assert not undisturbed["resumed"]
-    assert hit["train"] == undisturbed["train"], "the same batches, the same losses"
-    assert hit["validation"] == undisturbed["validation"]
+    assert cutset["train"] == undisturbed["train"], "the same batches, the same losses"
+    assert cutset["validation"] == undisturbed["validation"]
     logs = {path.name for path in run.checkout.folder.glob("logs/finetune_model/*.rank*")}
     beside = {f"finetune_from_nemo_json.{rank}.log" for rank in ("rank1", "node1.rank1")} | {"on_one_node.rank1.log"}
     assert logs == {f"{name}.node1.rank0.log" for name in FAULTS} | beside
