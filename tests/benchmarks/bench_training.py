@@ -75,7 +75,7 @@ def finetune(scratch: Path, rounds: int) -> list[Row]:
     return [
         Row("fine-tunes", reference, amount, costs["ours"], costs["theirs"], rounds, measure, limit, note)
         for measure, limit, note in (
-            ("wall_s", 0.6, f"steps per second of each {speeds}"),
+            ("wall_s", 0.6, f"steps per second of each, ours two at a time, {speeds}"),
             ("cpu_s", None, f"val_wer at the end {wers}"),
             ("memory_mb", 0.5, "the largest process"),
         )
