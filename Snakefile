@@ -62,6 +62,7 @@ say_what_is_unfinished()
 
 onstart:
     check_trainings()
+    hand_over(ADDRESSES, addresses_needed())
     begin_run(UNFINISHED, plan.files_on_the_way())
     bring_back(file for job in workflow.dag.needrun_jobs() for file in job.input)
 

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, f"{workflow.basedir}/scripts")
 
+from nuptse.addresses import hand_over
 from nuptse.clocks import bring_back
 from nuptse.errors import UserError
 from nuptse.links import check_links
@@ -35,6 +36,7 @@ code = plan.code
 parsed = time.time()
 
 UNFINISHED = Path(".snakemake/nuptse_unfinished.json")
+ADDRESSES = Path(".snakemake/nuptse_addresses.json")
 
 
 def ask(question):
@@ -102,6 +104,12 @@ def check_trainings():
                 check_nodes(job.wildcards.experiment, plan.nodes(job.wildcards.experiment), slurm)
             except UserError as mistake:
                 raise WorkflowError(str(mistake)) from None
+
+
+def addresses_needed():
+    """Return where the downloads of this run find their files: no command line and no param may show an address."""
+    needed = {file for job in workflow.dag.needrun_jobs() for file in job.output}
+    return {file: urls for file, urls in plan.file_addresses().items() if file in needed}
 
 
 def configfiles():

@@ -26,12 +26,11 @@ rule download_archive:
         mem_mb=500,
         runtime=720,
     params:
-        urls=ask_where(plan.archive_urls),
         checks=ask(plan.archive_checks),
         identity=ask(plan.archive_identity),
     shell:
-        "python {input.code[0]:q} --url {params.urls:q} {params.checks:q} --locks data/downloads/.locks"
-        " --output {output.archive:q} > {log:q} 2>&1"
+        "python {input.code[0]:q} --addresses .snakemake/nuptse_addresses.json {params.checks:q}"
+        " --locks data/downloads/.locks --output {output.archive:q} > {log:q} 2>&1"
 
 
 rule extract_archives:

@@ -20,12 +20,11 @@ rule download_model:
         mem_mb=500,
         runtime=240,
     params:
-        urls=ask_where(plan.model_urls),
         checks=ask(plan.model_checks),
         identity=ask(plan.model_identity),
     shell:
-        "python {input.code[0]:q} --url {params.urls:q} {params.checks:q} --locks data/downloads/.locks"
-        " --output {output.model:q} > {log:q} 2>&1"
+        "python {input.code[0]:q} --addresses .snakemake/nuptse_addresses.json {params.checks:q}"
+        " --locks data/downloads/.locks --output {output.model:q} > {log:q} 2>&1"
 
 
 rule download_pretrained:

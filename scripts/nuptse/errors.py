@@ -169,13 +169,16 @@ def sha256_of(path: Path) -> str:
 
 def redact(url: str) -> str:
     """Return ``url`` fit for a message or a log: without user, password, fragment and values of the query."""
-    if "://" not in url:
-        return re.sub("[^/]*:[^/]*@", "***@", url)  # a local path, or an address whose scheme was forgotten
+    scheme, separator, rest = url.partition("://")
+    if not separator:  # a local path, or an address whose scheme was forgotten
+        return re.sub("[^/]*:.*@", "***@", url, flags=re.DOTALL)
     try:
         parts = urlsplit(url)
         _ = parts.port  # an unescaped "/" in a password makes part of it look like a port
     except ValueError:
-        return f"{url.partition('://')[0]}://***"
+        return f"{scheme}://***"
+    if parts.netloc and re.search("[/?#].*@", rest, re.DOTALL):  # or that "@" is what ends the password: who can tell
+        return f"{scheme}://***"
     # Not parts.hostname, which drops the case, the port and the brackets of an IPv6 address.
     _, at, host = parts.netloc.rpartition("@")
     query = "&".join(f"{key}=***" if eq else "***" for key, eq, _ in (p.partition("=") for p in parts.query.split("&")))

@@ -23,6 +23,16 @@ class TrainingPlan(CorpusPlan):
     def model_urls(self, model: str) -> list[str]:
         return self.addresses(self.models[model]["url"])
 
+    def file_addresses(self) -> dict[str, list[str]]:
+        """Return the mirrors of every file that can be downloaded, by its path."""
+        archives = [
+            (corpus, archive) for corpus in self.corpora for archive in self.corpora[corpus].get("archives", {})
+        ]
+        models = [model for model, settings in self.models.items() if "url" in settings]
+        return {
+            f"data/downloads/{corpus}/{archive}": self.archive_urls(corpus, archive) for corpus, archive in archives
+        } | {f"data/models/{model}.nemo": self.model_urls(model) for model in models}
+
     def model_checks(self, model: str) -> list[str]:
         return checks(self.models[model])
 

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -9,6 +10,7 @@ import pytest
 
 import download
 import download_model
+from nuptse.addresses import hand_over
 from nuptse.errors import UserError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "download.py"
@@ -74,3 +76,30 @@ def test_the_next_mirror_replaces_a_model_that_is_refused(tmp_path, arguments, c
     said = capsys.readouterr().out
     assert "corpus.tar: there already, but refused: " in said
     assert f"corpus.tar: {bad}: " in said
+
+
+def test_addresses_may_stay_off_the_command_line(tmp_path, arguments):
+    output, store = str(tmp_path / "data" / "corpus.tar"), tmp_path / "addresses.json"
+    hand_over(store, {output: [f"{tmp_path}/none.tar", f"{tmp_path}/source.tar"]})
+    assert store.stat().st_mode & 0o777 == 0o600
+    download.main(["--addresses", str(store), *arguments])
+    assert Path(output).read_bytes() == b"speech"
+
+
+def test_addresses_are_gone_when_the_process_ends_wherever_it_is_then(tmp_path):
+    script = "import os; from pathlib import Path; from nuptse.addresses import hand_over\n"
+    script += "hand_over(Path('a.json'), {'b': ['c']}); print(Path('a.json').exists()); os.chdir('/')"
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent)}
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.stdout == "True\n", run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("addresses", [{}, {"data/another.tar": ["/x"]}])
+def test_addresses_that_are_gone_are_missed_with_what_to_do(tmp_path, arguments, addresses):
+    store = tmp_path / "addresses.json"
+    store.write_text("of a run that was killed")
+    hand_over(store, addresses)
+    with pytest.raises(UserError, match=r"addresses.json has no address of .*corpus\.tar: .* run `snakemake"):
+        download.main(["--addresses", str(store), *arguments])
+    assert not (tmp_path / "data").exists()
