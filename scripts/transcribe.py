@@ -37,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Not in the folder itself, which Snakemake deletes before a job: what a killed run has done would be lost.
     aside = args.output_dir.with_name(f"{args.output_dir.name}.partial")
     tasks = [Task(cuts, aside / f"{name}.jsonl") for cuts, name in zip(args.cuts, args.names, strict=True)]
-    with folder_lock(aside):  # a job may outlive a Snakemake that was killed
+    # A job may outlive a Snakemake that was killed. The lock stays where it is when the folder gets its name.
+    with folder_lock(aside, args.output_dir.with_name(f".{args.output_dir.name}.lock")):
         aside.mkdir(parents=True, exist_ok=True)  # the one before has given it away
         transcribe(args.model, tasks, threads=args.threads, batch_duration=args.batch_duration, decoding=decoding)
         shutil.rmtree(args.output_dir, ignore_errors=True)
-        (aside / ".lock").unlink(missing_ok=True)
         aside.replace(args.output_dir)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import nuptse.folder_lock as folder_lock_module
 from nuptse.errors import UserError
 from nuptse.folder_lock import folder_lock
 
@@ -118,3 +119,93 @@ def test_any_other_error_of_the_disk_is_no_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(OSError, match="broken"), folder_lock(tmp_path):
         pass
+
+
+def no_locks(descriptor, operation):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+def enter_at_once(folder, count, stay_s):
+    """Have as many threads, of this host, ask for the folder; return the most that were in it together, and messages."""
+    inside, most, messages = [], [], []
+
+    def enter(number):
+        try:
+            with folder_lock(folder, beat_s=0.1):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(stay_s)
+                inside.remove(number)
+        except UserError as error:
+            messages.append(str(error))
+
+    threads = [threading.Thread(target=enter, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return max(most), messages
+
+
+DEAD = json.dumps({"host": "node7", "pid": 1, "since": "then", "beat": 4})
+
+
+@pytest.mark.parametrize(
+    ("flock", "left_behind"),
+    [(no_locks, ""), (no_locks, DEAD), (lambda descriptor, operation: None, DEAD)],
+    ids=["no locks", "no locks, a dead holder", "each host has a lock of its own, a dead holder on a third"],
+)
+def test_of_two_at_once_one_goes_in(tmp_path, monkeypatch, flock, left_behind):
+    """Both have read the record before one of them writes."""
+    together, write = threading.Barrier(2), folder_lock_module._write
+
+    def write_together(descriptor, content):
+        if content["beat"] == 0:
+            together.wait(timeout=10)
+        write(descriptor, content)
+
+    monkeypatch.setattr(folder_lock_module, "_write", write_together)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / ".lock").write_text(left_behind)
+    most, messages = enter_at_once(tmp_path, 2, stay_s=1.0)
+    assert most == 1
+    assert len(messages) == 1
+    assert f"in the hands of process {os.getpid()}" in messages[0]
+
+
+def test_without_locks_a_holder_on_the_same_host_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with folder_lock(tmp_path, beat_s=0.05):
+        held = pytest.raises(UserError, match=f"in the hands of process {os.getpid()} on {socket.gethostname()}")
+        with held, folder_lock(tmp_path, beat_s=0.05):
+            pass
+
+
+def test_a_lock_beside_the_folder_outlives_its_move(tmp_path):
+    """As of transcripts: whoever waits meanwhile must not hold a lock that nobody sees any more."""
+    aside, lock, done = tmp_path / "x.partial", tmp_path / ".x.lock", tmp_path / "x"
+    inside, most, finished = [], [], []
+
+    def work(number):
+        with folder_lock(aside, lock, poll_s=0.01):
+            aside.mkdir(parents=True, exist_ok=True)
+            inside.append(number)
+            most.append(len(inside))
+            (aside / "result").write_text(str(number))
+            time.sleep(0.2)
+            inside.remove(number)
+            if done.exists():
+                (done / "result").unlink()
+                done.rmdir()
+            aside.replace(done)
+            finished.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert sorted(finished) == [0, 1, 2]
+    assert (done / "result").read_text() == str(finished[-1])
