@@ -246,7 +246,7 @@ def write_group(
 
             with worker_processes(min(workers, len(jobs))) as pool:
                 made = list(pool.map(make_shard, jobs))
-    except BaseException:
+    except Exception:  # whoever presses Ctrl-C goes on later with the shards that are finished, as after a kill
         _clear(output_dir, shard_ids)
         raise
     # An old ledger must not vouch for files that are being replaced.

@@ -16,6 +16,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nuptse import shards
 from nuptse.errors import UserError
 from nuptse.ogg import with_serial
 from nuptse.shard_index import index_shards, metadata_yaml
@@ -26,6 +27,7 @@ from nuptse.shard_planning import plan_shards, shard_ranks
 from nuptse.shards import write_group
 
 RATE = 8000
+write_shard = shards._write_shard
 # The pattern by which NeMo's tarred reader recognises segments of a member.
 NEMO_SEGMENT = re.compile(r"^(?P<stem>.+)(?P<sub>-sub\d+)(?P<ext>\.\w+)?$")
 
@@ -566,6 +568,25 @@ def test_a_run_that_ends_early_leaves_an_earlier_one_as_it_was(tmp_path, monkeyp
     with pytest.raises(UserError):
         write_group(manifest, plan_shards(manifest, 3, seed=5), range(3), tmp_path / "out", ledger)
     assert contents(tmp_path / "out") == before
+
+
+def test_ctrl_c_keeps_the_shards_that_are_finished(tmp_path, monkeypatch):
+    manifest = write_manifest(tmp_path / "m.json", make_rows(tmp_path, 8))
+    plan, ledger = plan_shards(manifest, 4, 0), tmp_path / "out" / "ledger" / "0.json"
+    written = []
+
+    def interrupted_at_the_third(job):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(job.shard_id)
+        return write_shard(job)
+
+    monkeypatch.setattr(shards, "_write_shard", interrupted_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        write_group(manifest, plan, range(4), tmp_path / "out", ledger)
+    monkeypatch.setattr(shards, "_write_shard", lambda job: written.append(job.shard_id) or write_shard(job))
+    write_group(manifest, plan, range(4), tmp_path / "out", ledger)
+    assert written == [0, 1, 2, 3]
 
 
 def test_a_kill_between_two_files_leaves_whole_files_and_no_ledger(tmp_path, monkeypatch):
