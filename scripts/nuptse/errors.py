@@ -77,6 +77,9 @@ _REFUSALS = WRITE_REFUSALS | {
     errno.EIO: "have the disk looked at",
 }
 
+# A file system that cannot lock (some NFS and Lustre mounts) says one of these.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
 
 def _refusal(error: OSError) -> str | None:
     """Return what a disk that refuses says, and what helps; None of other errors."""

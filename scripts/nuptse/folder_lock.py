@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -15,10 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nuptse.errors import UserError, refused_by_the_disk, say
+from nuptse.errors import NO_LOCKS, UserError, refused_by_the_disk, say
 
-# The file systems that cannot lock (some NFS and Lustre mounts) say one of these; there the signs of life decide alone.
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 # Descriptors of the locks that this process holds. One that it forks, such as one that loads data, would hold them
 # as well, and might outlive it.
 _held_here: set[int] = set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nuptse.errors import UserError
+from nuptse.errors import NO_LOCKS, UserError
 
 
 @contextmanager
@@ -86,7 +85,7 @@ def _take_one(slot: Path) -> FileLock | None:
     except Timeout:
         return None
     except OSError as error:
-        if error.errno != errno.ENOSYS:
+        if error.errno not in NO_LOCKS:
             raise
         raise UserError(f"{slot}: this file system has no locks (flock); work on one that has them") from error
     return lock

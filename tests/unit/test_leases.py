@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -68,9 +69,10 @@ def test_no_slots_at_all_is_refused():
         pass
 
 
-def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, number):
     def flock(descriptor, operation):
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(UserError, match=r"gpu\.0\.lock: this file system has no locks"), lease(slots(tmp_path, 1)):
