@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,24 @@ import torch
 from nuptse.errors import UserError, say
 from nuptse.leases import leases
 from nuptse.ranks import local_rank
+
+# One place for all processes of a machine: TMPDIR and XDG_RUNTIME_DIR are others in a login, a cron job and a service.
+SHARED = Path("/tmp")
+
+
+def lock_folder(shared: Path) -> Path:
+    """Return the folder of this user's locks below one where everybody may write; made if absent.
+
+    Raises:
+        UserError: somebody else has put something else there.
+    """
+    folder = shared / f"nuptse-gpus-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UserError(f"{folder} is not a folder of yours, but the locks of GPUs belong there: have it removed")
+    return folder
 
 
 @contextmanager
@@ -37,7 +56,7 @@ def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
             f"`trainer.devices` is {devices}, but the GPUs that are visible here are {count}: lower it, or show more of"
             " them (CUDA_VISIBLE_DEVICES)"
         )
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp", f"nuptse-gpus-{os.getuid()}")
+    folder = lock_folder(SHARED)
     uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
     slots = [folder / f"{uuid}.lock" for uuid in uuids]
     wanted = "one" if devices == 1 else str(devices)

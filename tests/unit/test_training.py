@@ -79,7 +79,7 @@ def test_without_a_gpu_the_trainer_decides(training, monkeypatch):
 
 
 def test_two_trainings_never_share_a_gpu(training, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("nuptse.gpus.SHARED", tmp_path)
     monkeypatch.setattr(training.torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(
         training.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"GPU-{index}")
@@ -104,10 +104,33 @@ def test_two_trainings_never_share_a_gpu(training, monkeypatch, tmp_path, capsys
         assert where == {"accelerator": "cpu", "devices": 1}
 
 
+def test_the_locks_of_gpus_are_in_one_place_that_is_ours(training, monkeypatch, tmp_path):
+    from nuptse.errors import UserError
+    from nuptse.gpus import SHARED, lock_folder
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "another"))
+    assert Path("/tmp") == SHARED
+    folder = lock_folder(tmp_path)
+    assert (folder, folder.stat().st_mode & 0o777) == (tmp_path / f"nuptse-gpus-{os.getuid()}", 0o700)
+    assert lock_folder(tmp_path) == folder
+    folder.rmdir()
+    for other in (lambda: folder.symlink_to(tmp_path), lambda: folder.symlink_to("nowhere"), folder.touch):
+        other()
+        with pytest.raises(UserError, match="is not a folder of yours"):
+            lock_folder(tmp_path)
+        folder.unlink()
+    another = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: another)
+    (tmp_path / f"nuptse-gpus-{another}").mkdir()
+    with pytest.raises(UserError, match="is not a folder of yours"):
+        lock_folder(tmp_path)
+
+
 def test_a_training_takes_as_many_gpus_as_devices(training, monkeypatch, tmp_path):
     from nuptse.errors import UserError
 
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("nuptse.gpus.SHARED", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3,GPU-2")
     monkeypatch.setattr(training.torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(training.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"{index}-a"))
