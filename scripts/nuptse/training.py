@@ -258,7 +258,9 @@ def _lost_ranks(job: Job) -> Iterator[None]:
     except RuntimeError as error:
         if not re.search("[Cc]onnection (closed|reset|refused)|NCCL|[Rr]emote process exited", str(error)):
             raise
-        raise Interrupted(f"{job.experiment}: {DIED}") from error
+        # The cause may be another, such as a full /dev/shm.
+        say(f"{job.experiment}: {error}")
+        raise Interrupted(f"{job.experiment}: {DIED} ({str(error).splitlines()[0]})") from error
 
 
 def check_precision(precision: str, accelerator: str) -> None:

@@ -146,6 +146,16 @@ def test_a_training_takes_as_many_gpus_as_devices(training, monkeypatch, tmp_pat
         pass
 
 
+def test_what_a_lost_connection_says_is_kept(training, job, capsys):
+    said = "NCCL error in: ProcessGroupNCCL.cpp: unhandled system error\nLast error:\nNo space left on device /dev/shm"
+    lost = pytest.raises(
+        training.Interrupted, match=r"died, of memory perhaps; .*\(NCCL error in: .* unhandled system error\)$"
+    )
+    with lost, training._lost_ranks(job("finetune_from_cutset", [1.0])):
+        raise RuntimeError(said)
+    assert said in capsys.readouterr().out, "all of it, in the log of this process"
+
+
 def test_a_precision_that_the_gpu_only_emulates_is_refused(training, monkeypatch):
     from nuptse.errors import UserError
 
