@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,10 @@ RESERVED_OVERRIDES = re.compile(
     r"|model\.(train_ds|validation_ds)\.(manifest_filepath|tarred_audio_filepaths|cuts_path|input_cfg|batch_duration"
     r"|batch_size|num_buckets|bucket_duration_bins|min_duration|max_duration|name)"
     r"|model\.optim\.(lr|name|sched\.(max_steps|warmup_steps)))="
+)
+# What Nuptse gives to Lightning's Trainer whatever the configuration says.
+OWN_OPTIONS = re.compile(
+    r"(trainer\.(callbacks|logger|plugins|enable_checkpointing|enable_progress_bar|enable_model_summary))[.=]"
 )
 
 
@@ -145,6 +150,16 @@ def known_recipes() -> list[str]:
 _PREPARE = re.compile(r"^def prepare_([a-z0-9_]+)\(", re.MULTILINE)
 
 
+def trainer_options() -> list[str]:
+    """Return the options of the installed Lightning's Trainer, from its source as above; empty where there is none."""
+    spec = importlib.util.find_spec("lightning")
+    if spec is None or spec.origin is None:
+        return []
+    tree = ast.parse((Path(spec.origin).parent / "pytorch" / "trainer" / "trainer.py").read_text("utf-8"))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return next([option.arg for option in node.args.kwonlyargs] for node in functions if node.name == "__init__")
+
+
 def _url_mistakes(key: str, url: str | list[str], mirrors: Mapping[str, list[str]]) -> Iterator[str]:
     for address in resolve_urls(url, mirrors):
         # `pipe` has its own sentence.
@@ -261,3 +276,12 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
     for override in settings["overrides"]:
         if reserved := RESERVED_OVERRIDES.match(override):
             yield f"`{key('overrides')}` sets `{reserved[1]}`, which has a key of its own: set it there"
+        elif own := OWN_OPTIONS.match(override):
+            yield f"`{key('overrides')}` sets `{own[1]}`, which Nuptse sets itself: remove it"
+        elif override.startswith("trainer."):
+            option, known = re.split("[.=]", override)[1], trainer_options()
+            if known and option not in known:
+                yield (
+                    f"`{key('overrides')}` sets `trainer.{option}`, which Lightning's Trainer does not know"
+                    f"{suggestion(option, known)}"
+                )

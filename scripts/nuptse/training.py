@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -27,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nuptse.data_check import DataCheck
 from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.folder_lock import folder_lock
+from nuptse.gpu_memory import BatchInMemory
 from nuptse.gpus import gpu
 from nuptse.history import History
 from nuptse.jsonl import read_json
@@ -34,6 +37,7 @@ from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.ranks import DIED, LAUNCH, is_first, tell_of_dead_ranks
 from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, keep_freed_memory, versions
+from nuptse.schema_mistakes import suggestion
 from nuptse.sharing import share_out
 from nuptse.validation import validate_longest_first
 
@@ -117,9 +121,10 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         check = DataCheck(list(data) if is_first() else [])
         history = History(config.trainer.log_every_n_steps, _names(config), sources, job.experiment, started)
         checkpoints = Checkpoints(run, history, job.every_n_steps, job.every_minutes, config.seed, position)
-        trainer = pl.Trainer(
-            **OmegaConf.to_container(config.trainer) | accelerator,
-            callbacks=[check, history, checkpoints],
+        memory = BatchInMemory(job.experiment, config)
+        trainer = make_trainer(
+            OmegaConf.to_container(config.trainer) | accelerator,
+            callbacks=[check, history, checkpoints, memory],
             logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
             # This command starts the other ranks of its node, under SLURM too.
             plugins=[PlainCheckpoints(), LightningEnvironment()],
@@ -139,13 +144,15 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         model._train_dl = begin_after(model._train_dl, position)
         share_out(model, _names(config))
         check.wait()
-        trainer.fit(model, ckpt_path=checkpoint)
+        with memory.fits():
+            trainer.fit(model, ckpt_path=checkpoint)
         steps, wanted = trainer.global_step, config.trainer.max_steps
         if steps < wanted:
             raise Interrupted(f"{job.experiment}: stopped at step {steps} of {wanted}; run the same command again")
         check.wait(None)
         if not history.validation or history.validation[-1]["step"] < steps:
-            trainer.validate(model, verbose=False)  # where the interval does not end with the run
+            with memory.fits():
+                trainer.validate(model, verbose=False)  # where the interval does not end with the run
         if not is_first():
             return {}
         publish(job, config, model, run, history)
@@ -247,6 +254,22 @@ def set_up(model: ASRModel, config: DictConfig) -> None:
     model.setup_training_data(config.model.train_ds)
     model.setup_multiple_validation_data(config.model.validation_ds)
     model.setup_optimization(config.model.optim)
+
+
+def make_trainer(options: Mapping[str, Any], **own: Any) -> pl.Trainer:
+    """Return Lightning's trainer of the options of a user and of our own.
+
+    Raises:
+        UserError: it does not know an option, or refuses a value.
+    """
+    known = list(inspect.signature(pl.Trainer).parameters)
+    for key in options:
+        if key not in known:
+            raise UserError(f"`trainer.{key}` of the options is unknown to Lightning's Trainer{suggestion(key, known)}")
+    try:
+        return pl.Trainer(**options, **own)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise UserError(f"Lightning's Trainer refuses `trainer` or what `overrides` set of it: {error}") from error
 
 
 @contextmanager

@@ -167,6 +167,38 @@ def test_a_precision_that_the_gpu_only_emulates_is_refused(training, monkeypatch
     training.check_precision("16-mixed", "gpu")
 
 
+def test_options_that_the_trainer_refuses_are_a_mistake_of_the_user(training):
+    from nuptse.errors import UserError
+
+    with pytest.raises(UserError, match="`trainer.gradient_clip` .* unknown .*; did you mean `gradient_clip_val`"):
+        training.make_trainer({"gradient_clip": 1})
+    for refused in ({"gradient_clip_algorithm": "none"}, {"accelerator": "abacus"}, {"profiler": "nobody"}):
+        with pytest.raises(UserError, match="Lightning's Trainer refuses"):
+            training.make_trainer({"max_steps": 1} | refused, logger=False)
+    assert training.make_trainer({"max_steps": 1, "accelerator": "cpu"}, logger=False).max_steps == 1
+
+
+def test_a_batch_too_large_for_the_gpu_is_named_with_what_to_lower(training, job, capsys):
+    from nuptse.errors import UserError
+    from nuptse.gpu_memory import BatchInMemory
+
+    torch, model = training.torch, SimpleNamespace(cfg=SimpleNamespace(sample_rate=100))
+    config = training.resolve_options(job("finetune_from_cutset", range(1, 11)))
+    config.model.train_ds.batch_duration, config.model.validation_ds.batch_duration = 300, 120
+    memory = BatchInMemory("large", config)
+
+    def full(message):
+        with pytest.raises(UserError, match=message), memory.fits():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    full("large: no room .* for the model and its first batch: lower `train_ds.batch_duration`, now 300 s with as much")
+    memory.on_train_batch_start(None, model, (torch.zeros(4, 1000),), 0)
+    full("for a batch of 4 utterances, 40 s with padding: lower `train_ds.batch_duration`, now 300 s")
+    memory.on_validation_batch_start(None, model, (torch.zeros(2, 500),), 0)
+    full("for a batch of 2 utterances, 10 s with padding: lower `validation_ds.batch_duration`, now 120 s, or set")
+    assert "Tried to allocate 2 GiB" in capsys.readouterr().out
+
+
 def test_a_longer_run_is_the_same_run_with_more_steps(training, job):
     def options(layout, **trainer):
         settings = resolve_experiment(CONFIG, f"finetune_from_{layout}", SCHEMA)
