@@ -86,8 +86,8 @@ def doctor_report(wildcards):
 
 
 def for_each_device(amount):
-    """Make a resource function of what a device of a node needs; each further attempt gets as much again."""
-    return lambda wildcards, attempt: amount * attempt * plan.devices(wildcards.experiment)
+    """Make a resource function of what a device of a node needs at first."""
+    return lambda wildcards, attempt: plan.node_memory(wildcards.experiment, amount, attempt)
 
 
 def for_nodes(key):

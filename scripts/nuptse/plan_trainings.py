@@ -63,6 +63,13 @@ class TrainingPlan(CorpusPlan):
         jobs = visible_gpus() or min(4, len(self.experiments))
         return min(8, max(1, self.cores // jobs))
 
+    def node_memory(self, experiment: str, device_mb: int, attempt: int) -> int:
+        """Return what a node must have (MB) if a device needs so much at first; each attempt gets half of that more.
+
+        All of it again would soon be more than a node has, and an attempt may have failed for want of time alone.
+        """
+        return device_mb * (attempt + 1) // 2 * self.devices(experiment)
+
     def devices(self, experiment: str) -> int:
         """GPUs that a training takes, of each of its nodes."""
         count: int = self.experiments[experiment]["trainer"]["devices"]

@@ -189,6 +189,15 @@ def test_a_pinned_file_is_the_same_wherever_it_comes_from():
     assert first.archive_identity(*archive) == second.archive_identity(*archive)
 
 
+def test_a_training_that_is_tried_again_stays_within_a_node():
+    changed = config()
+    changed["experiments"]["finetune_from_cutset"]["trainer"] = {"devices": 4}
+    plan = Plan(changed, SCHEMA, ROOT)
+    four = [plan.node_memory("finetune_from_cutset", 16000, attempt) for attempt in (1, 2, 3, 4)]
+    assert four == [64000, 96000, 128000, 160000]
+    assert plan.node_memory("finetune_from_nemo_json", 16000, 2) == 24000
+
+
 def test_names_are_matched_literally():
     assert any_of(["a.b", "c"]) == r"a\.b|c"
     assert any_of([]) == "(?!)"

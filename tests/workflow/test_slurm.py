@@ -169,7 +169,7 @@ def test_trainings_survive_all_that_a_cluster_does_to_them(checkout, slurm):
     assert submitted[0] == first and len(submitted) >= 2
     jobs = [run.shell(f"scontrol show job {job}") for job in submitted]
     assert "Partition=gpu" in jobs[0] and "gres:gpu:1" in jobs[0] and "TimeLimit=12:00:00" in jobs[1]
-    assert ["MinMemoryNode=16000M" in jobs[0], "MinMemoryNode=32000M" in jobs[1]] == [True, True]
+    assert ["MinMemoryNode=16000M" in jobs[0], "MinMemoryNode=24000M" in jobs[1]] == [True, True]
 
     # What takes a second, or needs the network, did not queue.
     on_nodes = set(re.findall(r"^rule (\w+):", output, re.MULTILINE))
