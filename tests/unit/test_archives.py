@@ -113,6 +113,18 @@ def test_modes_and_times_are_ours(tmp_path, unpack):
     assert (unpack.directory / "C" / "sub").is_dir()
 
 
+def test_the_files_are_on_the_disk_before_the_ledger_vouches_for_them(tmp_path, unpack, monkeypatch):
+    flushed, sync = [], os.sync
+
+    def look_and_sync():
+        flushed.append((tree(unpack.directory.with_name("corpus.partial")), names(unpack.directory.parent)))
+        sync()
+
+    monkeypatch.setattr(os, "sync", look_and_sync)
+    unpack(tar(tmp_path / "c.tar", FILES))
+    assert flushed == [(FILES, ["corpus.partial"])], "all files, and neither the folder nor its ledger"
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up", "C/../../up", "C/.."])
 def test_names_that_lead_out(tmp_path, unpack, name):
     assert_refused(unpack, "leads out", tar(tmp_path / "c.tar", FILES | {name: b"x"}))
