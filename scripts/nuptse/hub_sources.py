@@ -106,6 +106,6 @@ def _audio(value: Any, place: str, converter: Converter) -> tuple[str, str]:
         raise UserError(f"{place}: the audio is {as_text(value)[:80]}, expected an Audio column or the path of a file")
     name = os.path.basename(value.get("path") or "")
     if content := value.get("bytes"):
-        stem, digest = os.path.splitext(name)[0], hashlib.blake2b(content, digest_size=4).hexdigest()
+        stem, digest = os.path.splitext(name)[0], hashlib.blake2b(content, digest_size=16).hexdigest()
         return converter.unpack(name, content), f"{stem}-{digest}" if stem else digest
     return os.path.normpath(value["path"]), os.path.abspath(value["path"])

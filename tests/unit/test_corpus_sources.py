@@ -1,8 +1,10 @@
 """Corpora from every kind of source: what comes out, what is refused with file and line, and that nothing is lost."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -540,6 +542,25 @@ def test_columns_of_a_dataset(corpus):
     assert corpus.ids() == ["7"]
     with pytest.raises(UserError, match=r"has no column 'audio' in 'all' for `columns.audio`; there are 'file', 'sentence', 'n'"):  # fmt: skip
         corpus.read({"huggingface": {"dataset": "data", "columns": {}}})
+
+
+def test_audio_of_a_dataset_without_names_is_told_apart(corpus):
+    """The first 32 bits of the hashes (BLAKE2b of 4 bytes) of these two files agree."""
+    import datasets
+
+    files = []
+    for level in (54240, 90886):
+        with wave.open(str(corpus.folder / "one.wav"), "wb") as file:
+            file.setparams((1, 2, RATE, 0, "NONE", ""))
+            file.writeframes(level.to_bytes(4, "little") * 400)
+        files.append((corpus.folder / "one.wav").read_bytes())
+    first, second = (hashlib.blake2b(content, digest_size=4).digest() for content in files)
+    assert first == second
+    rows = {"audio": [{"bytes": content, "path": None} for content in files], "text": ["one", "two"]}
+    data = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio(decode=False))
+    data.save_to_disk(corpus.folder / "corpus" / "data")
+    corpus.read({"huggingface": "data"})
+    assert sorted(row["text"] for row in corpus.rows("supervisions")) == ["one", "two"]
 
 
 def test_what_a_source_leaves_out_is_counted(corpus):
