@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
 from nuptse.errors import UserError
 
-# Digits, in groups of three if a separator stands between them, and a fraction; `st`, `nd` … make an English ordinal.
-_POINT = re.compile(r"(\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:(\.)(\d+))?(?:(st|nd|rd|th)\b)?")
-_COMMA = re.compile(r"(\d{1,3}(?:\.\d{3})+(?!\d)|\d+)(?:(,)(\d+))?")
-# Languages that write 1,000.5; the others write 1.000,5.
-_POINT_LANGUAGES = ("en", "he", "ja", "ko", "th", "bn", "kn", "te")
+# Digits with separators between them: a number if they stand as one is written, else one number after the other.
+# `st`, `nd` … make an English ordinal; U+066B and U+066C are the Arabic point and comma.
+_CHAIN = re.compile(r"(\d+(?:[.,\u066b\u066c]\d+)*)((?:st|nd|rd|th)\b)?")
+# By the decimal separator: groups of three, or as in India of two before the last three, and a fraction.
+_NUMBERS = {
+    ".": re.compile(r"([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d\d)+,\d{3}|\d+)(?:\.(\d+))?"),
+    ",": re.compile(r"([1-9]\d{0,2}(?:\.\d{3})+|\d+)(?:,(\d+))?"),
+}
+# Who writes 1,000.5, after the Unicode CLDR; all others write 1.000,5.
+_POINT_LANGUAGES = frozenset({"bn", "cy", "en", "fa", "he", "ja", "kn", "ko", "te", "th"})
+_SPANISH_POINT = frozenset({"419", "BZ", "CU", "DO", "GT", "HN", "MX", "NI", "PA", "PE", "PR", "SV", "US"})
+_ARABIC_COMMA = frozenset({"DZ", "LB", "LY", "MA", "MR", "TN"})
+# What is said between a whole and its fraction, where num2words has another form or another word.
+_POINT_WORDS = {
+    "ar": "فاصلة",
+    "ca": "coma",
+    "es": "coma",
+    "fa": "ممیز",
+    "hu": "egész",
+    "ru": "целых",
+    "tr": "virgül",
+    "vi": "phẩy",
+}
+_TENTHS = frozenset({"hu", "ru"})  # `zwei ganze fünf zehntel`, and not digit by digit
 _OTHER_NAMES = {"kk": "kz", "nb": "no", "nn": "no"}
 _NOT_USED = ("am", "eu")  # num2words 0.5.14 never comes back from some Amharic numbers; its EU is Europe, not Basque
+_REMEDY = "replace it by a step before `numbers`"
 _LONGEST = 15  # digits: longer ones are read out one by one
 
 
@@ -46,9 +67,11 @@ def _known_languages() -> set[str]:
 def spell_numbers(text: str, language: str) -> str:
     """Return ``text`` with its numbers as words, without commas and hyphens: ``1,021`` is one thousand and twenty one.
 
-    Grouped thousands and fractions are read as the language writes them. In English ``21st`` is an ordinal, and a
-    number from 1100 to 1999 without a separator a year. A number with a leading zero, or of more than 15 digits, is
-    read digit by digit. Signs, units and times are left to other steps: ``10:30`` becomes ``ten:thirty``.
+    Separators are read as the language and region of ``language`` write them, and a fraction digit by digit, as it
+    stands. What cannot be one number there is read as several, and what stands between them stays: in
+    English ``2,5`` becomes ``two,five``. In English ``21st`` is an ordinal, and a number from 1100 to 1999 without a
+    separator a year. A number with a leading zero, or of more than 15 digits, is read digit by digit. Signs, units and
+    times are left to other steps: ``10:30`` becomes ``ten:thirty``.
 
     Raises:
         UserError: num2words cannot read a number in this language.
@@ -56,39 +79,92 @@ def spell_numbers(text: str, language: str) -> str:
     name = numeral_language(language)
     if name is None:
         raise UserError(f"the step `numbers` does not know the language {language!r}: see config/README.md")
-    pattern = _POINT if name.partition("_")[0] in _POINT_LANGUAGES else _COMMA
+    mark = _decimal_separator(language)
 
     def spell(match: re.Match[str]) -> str:
-        words = _words(match, name)
-        before, after = text[: match.start()][-1:], text[match.end() :][:1]
-        return f"{' ' if before.isalnum() else ''}{words}{' ' if after.isalnum() else ''}"
+        chain, suffix = match.groups(default="")
+        ordinal = bool(suffix) and name.startswith("en") and mark not in chain
+        if found := _NUMBERS[mark].fullmatch(_plain(chain, mark)):
+            words = _words(found, mark, name, ordinal)
+        else:
+            words = re.sub(r"\d+", lambda digits: _whole(_plain(digits[0], mark), name), chain)
+        left = "" if found and ordinal else suffix
+        before, after = text[: match.start()][-1:], (left + text[match.end() :])[:1]
+        return f"{' ' if before.isalnum() else ''}{words}{' ' if after.isalnum() else ''}{left}"
 
-    return pattern.sub(spell, text)
+    return _CHAIN.sub(spell, text)
 
 
-def _words(match: re.Match[str], language: str) -> str:
-    whole, point, fraction, *rest = match.groups()
-    english, digits = language.startswith("en"), re.sub(r"\D", "", whole)
-    if len(digits) > _LONGEST or (len(digits) > 1 and digits.startswith("0")):
-        said = " ".join(_say(digit, language) for digit in digits)
-        return f"{said}{point or ''}{' '.join(_say(digit, language) for digit in fraction or '')}"
-    if point:
-        return _say(f"{int(digits)}.{fraction}", language)
-    if english and rest and rest[0]:
+def _decimal_separator(tag: str) -> str:
+    primary, *rest = tag.split("-")
+    regions = {subtag.upper() for subtag in rest}
+    if primary.lower() == "es":
+        return "." if regions & _SPANISH_POINT else ","
+    if primary.lower() == "ar":
+        return "," if regions & _ARABIC_COMMA else "."
+    return "." if primary.lower() in _POINT_LANGUAGES else ","
+
+
+def _plain(chain: str, mark: str) -> str:
+    """Return a chain in ASCII: the digits of any script, and what stands between them as the language writes it."""
+    ascii_marks = {"\u066b": mark, "\u066c": "," if mark == "." else "."}
+    return "".join(ascii_marks.get(c, c) if c in ",.\u066b\u066c" else str(int(c)) for c in chain)
+
+
+def _words(match: re.Match[str], mark: str, language: str, ordinal: bool) -> str:
+    written, fraction = match.groups()
+    whole = re.sub(r"\D", "", written)
+    if fraction is None:
+        return _whole(written, language, ordinal)
+    if language in _TENTHS and not _is_code(whole):
+        said = _say(f"{whole}.{fraction}", language)
+        if said != _say(whole, language):  # in Hungarian num2words forgets `,0`
+            return said
+    point = _point(language, mark)
+    gap = " " if point.startswith(" ") else ""
+    return f"{_whole(whole, language, year=False)}{point}{gap.join(_say(digit, language) for digit in fraction)}"
+
+
+def _whole(written: str, language: str, ordinal: bool = False, year: bool = True) -> str:
+    digits = re.sub(r"\D", "", written)
+    if _is_code(digits):
+        return " ".join(_say(digit, language) for digit in digits)
+    if ordinal:
         return _say(digits, language, "ordinal")
-    year = english and len(whole) == 4 and 1100 <= int(digits) <= 1999
+    year = year and language.startswith("en") and len(written) == 4 and 1100 <= int(digits) <= 1999
     return _say(digits, language, "year" if year else "cardinal")
+
+
+def _is_code(digits: str) -> bool:
+    return len(digits) > _LONGEST or (len(digits) > 1 and digits.startswith("0"))
+
+
+@cache
+def _point(language: str, mark: str) -> str:
+    """Return what is said between a whole and its fraction, with the spaces around it; Spanish has a word for each."""
+    primary = language.partition("_")[0]
+    if primary in _POINT_WORDS and (primary, mark) != ("es", "."):
+        return f" {_POINT_WORDS[primary]} "
+    said = _converted(0.1, language, "cardinal")
+    zero, one = _say("0", language), _say("1", language)
+    if not (said.startswith(zero) and said.endswith(one) and len(said) > len(zero + one)):
+        raise UserError(f"num2words has no word for the decimal separator in {language!r}: {_REMEDY}")
+    return said[len(zero) : len(said) - len(one)]
 
 
 @cache
 def _say(number: str, language: str, to: str = "cardinal") -> str:
+    # num2words does not read a text in every language, and of a Decimal only the whole in some.
+    return _converted(Decimal(number) if "." in number else int(number), language, to)
+
+
+def _converted(number: int | float | Decimal, language: str, to: str) -> str:
     from num2words import num2words
 
     try:
         words = num2words(number, lang=language, to=to)
     except (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
         raise UserError(
-            f"num2words cannot read {number} in {language!r} ({type(error).__name__}): replace it by a step"
-            " before `numbers`"
+            f"num2words cannot read {number} in {language!r} ({type(error).__name__}): {_REMEDY}"
         ) from error
     return " ".join(words.replace(",", " ").replace("-", " ").split())

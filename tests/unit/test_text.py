@@ -3,7 +3,7 @@
 import pytest
 
 from nuptse.errors import UserError
-from nuptse.numerals import numeral_language, spell_numbers
+from nuptse.numerals import _decimal_separator, _known_languages, numeral_language, spell_numbers
 from nuptse.text import alphabet_of, apply_profile
 
 
@@ -48,6 +48,25 @@ def test_profile(text, profile, expected):
         ("de-CH", "1.021 Leute, 3,5 %", "eintausendeinundzwanzig Leute, drei Komma fünf %"),
         ("fr", "81", "quatre vingt un"),
         ("pt-BR", "no. 0,5", "no. zero vírgula cinco"),
+        ("es-MX", "1,500 pesos y 2.5", "mil quinientos pesos y dos punto cinco"),
+        ("es-419", "1,500.25", "mil quinientos punto dos cinco"),
+        ("es-AR", "1.500 pesos y 2,5", "mil quinientos pesos y dos coma cinco"),
+        ("cy", "2.5", "dau pwynt pump"),
+        ("ar", "1,500", "ألف و خمسمائة"),
+        ("ar-MA", "1.500", "ألف و خمسمائة"),
+        ("fa", "۲٫۰۵", "دو ممیز صفر پنج"),
+        ("en-IN", "1,00,000 and 12,34,567", "one lakh and twelve lakh thirty four thousand five hundred and sixty seven"),
+        ("te", "1,00,000", "ఒకటి లక్ష"),
+        ("en", "5.50 1.0 007.5", "five point five zero one point zero zero zero seven point five"),
+        ("de", "1,50 und 0,05", "eins Komma fünf null und null Komma null fünf"),
+        ("it", "2,50", "due virgola cinque zero"),
+        ("ja", "2.05", "二点零五"),
+        ("ru", "2,50", "две целых пятьдесят сотых"),
+        ("hu", "2,5 1,0", "kettő egész öt tized egy egész nulla"),
+        ("en", "1500.5 2.0th", "one thousand five hundred point five two point zero th"),
+        ("en", "12.05.2024", "twelve.zero five.two thousand and twenty four"),
+        ("es-MX", "0,500", "cero,quinientos"),
+        ("en", "12345678901234567.5", "one two three four five six seven eight nine zero one two three four five six seven point five"),
     ],
 )  # fmt: skip
 def test_numbers_are_spelt_as_the_language_reads_them(language, text, expected):
@@ -58,8 +77,17 @@ def test_languages_without_numerals():
     assert [numeral_language(tag) for tag in ("kk", "nb-NO", "eu", "am", "tlh")] == ["kz", "no", None, None, None]
     with pytest.raises(UserError, match="the step `numbers` does not know the language 'tlh'"):
         spell_numbers("1", "tlh")
-    with pytest.raises(UserError, match=r"num2words cannot read 3.5 in 'fa' \(AttributeError\): replace it by a step"):
-        spell_numbers("3,5", "fa")
+    with pytest.raises(UserError, match=r"num2words cannot read 3.1234567 in 'hu' \(KeyError\): replace it by a step"):
+        spell_numbers("3,1234567", "hu")
+
+
+@pytest.mark.parametrize("tag", sorted(name.replace("_", "-") for name in _known_languages()))
+def test_every_language_that_the_configuration_accepts_has_words_for_numbers(tag):
+    mark = _decimal_separator(tag)
+    for text in ("7", "21", "1500", f"2{mark}5", f"0{mark}05"):
+        words = spell_numbers(text, tag)
+        assert words
+        assert not any(character.isdigit() or character in ".," for character in words), words
 
 
 def test_alphabets():
