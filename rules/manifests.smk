@@ -148,7 +148,7 @@ rule build_cutset:
     shell:
         "python {input.code[0]:q} --selected {input.selected:q} --selection {input.selection:q}"
         " {params.quarantine:q} --recordings {output.recordings:q} --supervisions {output.supervisions:q}"
-        " --cuts {output.cuts:q} --quarantine {output.quarantine:q} --ledger {output.ledger:q} > {log:q} 2>&1"
+        " --cuts {output.cuts:q} --quarantine {output.quarantine:q} --ledger {output.ledger:q} --log {log:q}"
 
 
 rule export_nemo_manifest:

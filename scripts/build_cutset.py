@@ -10,7 +10,7 @@ import msgspec
 
 from nuptse.audio_problems import AudioLimits
 from nuptse.cutsets import build_cutset
-from nuptse.errors import run_command
+from nuptse.errors import announce, log_to, run_command
 from nuptse.ledgers import Ledger
 
 
@@ -24,11 +24,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for kind in ("recordings", "supervisions", "cuts", "quarantine"):
         parser.add_argument(f"--{kind}", type=Path, required=True, help="output, JSONL.gz")
     parser.add_argument("--ledger", type=Path, required=True, help="output, JSON")
+    parser.add_argument("--log", type=Path, help="file that gets all output; warnings also reach the terminal")
     args = parser.parse_args(argv)
+    if args.log:
+        log_to(args.log)
     ledger = Ledger.read(args.selection)
     outputs = {kind: getattr(args, kind) for kind in ("recordings", "supervisions", "cuts", "quarantine")}
     build_cutset(args.selected, outputs, ledger, args.audio, args.limits, args.rejected)
     ledger.write(args.ledger)
+    for warning in ledger.remarks(ledger.quarantined):
+        announce(f"WARNING: {warning}")
     print(ledger)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nuptse.errors import announce, log_to, run_command
-from nuptse.selection import Selection, remarks, select_utterances
+from nuptse.selection import Selection, select_utterances
 from nuptse.splits import Shares
 
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         log_to(args.log)
     ledger, dealt = select_utterances(args.recipe_dir, selection_of(args), args.selected, args.dropped)
     ledger.write(args.ledger)
-    for warning in [*(dealt.warnings() if dealt else []), *remarks(ledger)]:
+    for warning in [*(dealt.warnings() if dealt else []), *ledger.remarks(ledger.dropped)]:
         announce(f"WARNING: {warning}")
     for line in dealt.lines() if dealt else []:
         print(line)

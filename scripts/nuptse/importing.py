@@ -25,6 +25,7 @@ from nuptse.utterances import Rejected, Row, Utterance, portable, utterance_id
 # A row of a whole file may state a duration that was rounded this much.
 ROUNDING_S = 0.05
 SHOWN = 3
+BEHIND = "it begins behind the end of its audio"
 # Files that a thread looks at before it takes the next lot.
 LOT = 64
 _encode = msgspec.json.Encoder().encode
@@ -57,7 +58,10 @@ def import_rows(
     tables.name_recordings()
     tables.add_sounds(_sounds(tables.recordings(), converter, threads))
     if not exclude and tables.bad_audio(1)[0]:
-        raise UserError(_bad_audio(tables, account.corpus))
+        raise UserError(
+            f"{_bad_audio(tables, account.corpus)}; mend them, or set `corpora.{account.corpus}.on_bad_audio: exclude`"
+            " to leave them out"
+        )
     kept = 0
     for number, row, recording, found in tables.joined():
         sound = None if isinstance(found, str) else _channel_of(row, found)
@@ -78,7 +82,7 @@ def import_rows(
             seconds = sound_s(row, sound)
             tables.reject(Rejected(row.part, identity, row.audio, "a row that stands there twice", seconds))
     if not kept:
-        raise UserError(_bad_audio(tables, account.corpus))
+        raise UserError(_nothing(tables, account))
     _write(tables, account, output_dir)
 
 
@@ -97,8 +101,17 @@ def _divide(rows: Iterable[Row], tables: ImportTables, account: Account) -> None
         tables.add(row)
         found = True
     if not found:
-        why = "; ".join(f"left out, {reason}: {count}" for reason, count in tables.reasons().items())
-        raise UserError(f"`corpora.{account.corpus}.{account.source}` holds no utterance{f' ({why})' if why else ''}")
+        raise UserError(_nothing(tables, account))
+
+
+def _nothing(tables: ImportTables, account: Account) -> str:
+    reasons = tables.reasons()
+    why = "; ".join(f"left out, {reason}: {count}" for reason, count in islice(reasons.items(), SHOWN))
+    more = f"; and {len(reasons) - SHOWN} more reasons" if len(reasons) > SHOWN else ""
+    hint = ": are its times in seconds?" if BEHIND in reasons else ""
+    bad = f"; {_bad_audio(tables, account.corpus)}" if tables.bad_audio(1)[0] else ""
+    source = f"`corpora.{account.corpus}.{account.source}`"
+    return f"{source} holds no utterance{f' ({why}{more})' if why else ''}{hint}{bad}"
 
 
 def check_part(name: str) -> str:
@@ -164,10 +177,7 @@ def _bad_audio(tables: ImportTables, corpus: str) -> str:
     count, first = tables.bad_audio(SHOWN)
     shown = "; ".join(f"{place}: {as_text(audio)}: {reason}" for place, audio, reason in first)
     more = f"; and {count - SHOWN} more" if count > SHOWN else ""
-    return (
-        f"{count} audio files of `corpora.{corpus}` cannot be used: {shown}{more}; mend them, or set"
-        f" `corpora.{corpus}.on_bad_audio: exclude` to leave them out"
-    )
+    return f"{count} audio files of `corpora.{corpus}` cannot be used: {shown}{more}"
 
 
 def _channel_of(row: Utterance, found: Sequence[Sound]) -> Sound:
@@ -188,7 +198,7 @@ def _misfit(row: Utterance, found: Sequence[Sound], policy: Policy) -> str:
     """Return why a row is left out although its audio can be used, or ""."""
     if isinstance(policy.channels, int) and row.channel not in (None, policy.channels):
         return f"it is not on channel {policy.channels}"
-    return "it begins behind the end of its audio" if row.start >= found[0].header.duration else ""
+    return BEHIND if row.start >= found[0].header.duration else ""
 
 
 def sound_s(row: Utterance, sound: Sound) -> float:

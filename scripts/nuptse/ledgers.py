@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +79,14 @@ class Ledger:
 
     def quarantine(self, reason: str, seconds: float) -> None:
         self.quarantined.setdefault(reason, Amount()).add(seconds)
+
+    def remarks(self, left_out: Mapping[str, Amount]) -> list[str]:
+        """Return a warning for each reason in ``left_out`` that took over half of the split, in utterances or hours."""
+        return [
+            f"{self.corpus}/{self.split}: {amount} of {self.taken} are left out: {reason}"
+            for reason, amount in left_out.items()
+            if amount.utterances > self.taken.utterances / 2 or amount.seconds > self.taken.seconds / 2
+        ]
 
     def __str__(self) -> str:
         left_out = [f"dropped, {reason}: {amount}" for reason, amount in self.dropped.items()] or ["dropped: 0"]

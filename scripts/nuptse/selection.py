@@ -227,12 +227,3 @@ def _cut(supervision: Row, recording: Recording) -> Row:
         "recording": recording.row,
         "type": "MonoCut",
     }
-
-
-def remarks(ledger: Ledger) -> list[str]:
-    """Return warnings of reasons that took more than half of a split, in utterances or in hours."""
-    return [
-        f"{ledger.corpus}/{ledger.split}: {amount} of {ledger.taken} are left out: {reason}"
-        for reason, amount in ledger.dropped.items()
-        if amount.utterances > ledger.taken.utterances / 2 or amount.seconds > ledger.taken.seconds / 2
-    ]

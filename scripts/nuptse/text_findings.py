@@ -93,13 +93,19 @@ def _empty(survey: Survey) -> Iterator[Finding]:
 
 
 def ledger_findings(name: str, ledger: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield a finding if much of a split was left out for want of a transcript or of audio.
+    """Yield a finding if much of a split was left out for want of a transcript or of audio, by the import or later.
 
     Args:
         name: ``corpus/split``.
         ledger: ``data/manifests/{corpus}_ledger_{split}.json``.
     """
     reasons = {reason: ledger["dropped"][reason] for reason in UNUSABLE if reason in ledger["dropped"]}
+    # An import has reasons of its own, all but a few of which nobody wished for.
+    reasons |= {
+        reason: amount
+        for reason, amount in ledger["quarantined"].items()
+        if reason.startswith(NOT_IMPORTED) and not reason.removeprefix(NOT_IMPORTED).startswith(WISHED)
+    }
     count = sum(amount["utterances"] for amount in reasons.values())
     seconds = sum(amount["seconds"] for amount in reasons.values())
     if not count:
@@ -120,6 +126,8 @@ def ledger_findings(name: str, ledger: Mapping[str, Any], settings: Mapping[str,
 
 
 UNUSABLE = ("no transcript", "outside its recording")
+NOT_IMPORTED = "not imported: "
+WISHED = ("_skipme", "a row that stands there twice", "it is not on channel")
 
 
 def _rates(survey: Survey, settings: Mapping[str, Any]) -> Iterator[Finding]:

@@ -215,6 +215,21 @@ def test_a_segment_behind_the_end_is_left_out(corpus):
     assert corpus.ledger["parts"]["all"]["left_out"] == {"it begins behind the end of its audio": left}
 
 
+@pytest.mark.parametrize(
+    ("text", "policy", "message"),
+    [
+        ("path,text,start,end\na.wav,x,100,200\nb.wav,x,90,95\n", {}, r"`corpora.mine.table` holds no utterance \(left out, it begins behind the end of its audio: 2\): are its times in seconds\?"),
+        ("path,text,channel\ntwo.wav,x,0\n", {"channels": 1}, r"`corpora.mine.table` holds no utterance \(left out, it is not on channel 1: 1\)$"),
+        ("path,text\n1.wav,x\n2.wav,x\n", {}, r"`corpora.mine.table` holds no utterance \(left out, no such file: 2\); 2 audio files of `corpora.mine` cannot be used: .*t.csv, line 2: .*1.wav: no such file; .*2.wav: no such file$"),
+    ],
+    ids=["times in ms", "another channel", "no audio"],
+)  # fmt: skip
+def test_a_corpus_of_which_nothing_is_left_says_why(corpus, text, policy, message):
+    write_audio(corpus.folder / "corpus" / "two.wav", channels=2)
+    with pytest.raises(UserError, match=message):
+        corpus.read(table(corpus, text), policy=policy, exclude=True)
+
+
 BAD_TABLES = {
     "no column": ("file,text\na.wav,x\n", r"t.csv, line 1: there is no column 'path' for `columns.path`; there are 'file', 'text'"),
     "a column twice": ("path,text,text\na.wav,x,y\n", r"t.csv, line 1: the column 'text' stands there twice"),

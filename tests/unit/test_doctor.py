@@ -50,7 +50,7 @@ class Corpus:
     """Rows of the splits of a corpus, which tests break; texts are as the corpus has them, before the profile."""
 
     def __init__(self, name, splits=("train", "dev", "test"), number=60):
-        self.name, self.dropped = name, {}
+        self.name, self.dropped, self.not_imported = name, {}, {}
         self.rows = {
             split: [
                 {"id": f"{name}-{split}-{i:03}", "text": sentence(1000 * place + i), "duration": 2.5 + i % 7 / 10, "speaker": f"{name}-{split}-{i % 4}", "audio": {}}
@@ -122,6 +122,10 @@ class Study:
                     for _ in range(number):
                         ledger.taken.add(1.0)
                         ledger.drop(reason, 1.0)
+                for reason, number in corpus.not_imported.items():
+                    for _ in range(number):
+                        ledger.taken.add(0.0)
+                        ledger.quarantine(f"not imported: {reason}", 0.0)
                 write_rows(manifests / f"{name}_cuts_{split}.jsonl.gz", cuts)
                 write_rows(manifests / f"{name}_audio_{split}.jsonl.gz", facts)
                 ledger.write(manifests / f"{name}_ledger_{split}.json")
@@ -222,6 +226,10 @@ def empty_text(study):
 
 def no_transcripts(study):
     study.corpora["a"].dropped = {"no transcript": 10}
+
+
+def behind_the_audio(study):
+    study.corpora["a"].not_imported = {"it begins behind the end of its audio": 90, "_skipme": 7}
 
 
 def short_clip(study):
@@ -326,6 +334,7 @@ BROKEN = {
     "unknown_characters a/train error": upper_case,
     "unknown_characters a/train error ": curly_quotes_and_accents,
     "dropped_utterances a/train warning": no_transcripts,
+    "dropped_utterances a/train warning ": behind_the_audio,
     "too_short_for_ctc a/train error": short_clip,
     "too_much_text a/train warning": short_clip,
     "too_little_text a/train warning": hardly_any_text,

@@ -95,6 +95,16 @@ def test_the_quarantine_says_what_was_found(tmp_path, capsys):
     assert "out: 2 utterances" in capsys.readouterr().out and ledger.kept.utterances == 2
 
 
+def test_an_import_that_lost_most_of_a_split_is_warned_of(tmp_path, capsys):
+    behind = "it begins behind the end of its audio"
+    rows = [{"id": f"r{number}", "audio": "a.wav", "reason": behind, "seconds": None} for number in range(9)]
+    build(tmp_path, ["good"], rejected=rows)
+    assert (
+        f"WARNING: c/train: 9 utterances, 0.000 h of 11 utterances, 0.001 h are left out: not imported: {behind}"
+        in (capsys.readouterr().out)
+    )
+
+
 def test_without_the_wish_bad_audio_stays_for_the_doctor_to_see(tmp_path):
     ledger, rows = build(tmp_path, ["good", "missing"], exclude=False)
     assert ledger.kept.utterances == 2 and rows == [] and ledger.quarantined == {}

@@ -15,7 +15,7 @@ from nuptse.cutsets import build_cutset, nemo_rows
 from nuptse.errors import UserError
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.ledgers import Histogram
-from nuptse.selection import Selection, remarks, select_utterances
+from nuptse.selection import Selection, select_utterances
 from nuptse.splits import Shares
 
 
@@ -183,7 +183,7 @@ def test_what_is_dropped_can_be_looked_at(build, tmp_path):
     assert list(read_rows(tmp_path / "dropped.jsonl.gz", dict)) == [
         {"id": "x", "reason": "no transcript", "duration": 10.0, "text": "…"}
     ]
-    assert remarks(ledger) == [
+    assert ledger.remarks(ledger.dropped) == [
         "corpus/train: 1 utterances, 0.003 h of 2 utterances, 0.004 h are left out: no transcript"
     ]
 
