@@ -155,16 +155,27 @@ def headline(run: Run) -> str:
     """Return one sentence on the first test split, or on the first split if nothing is left for a test."""
     for split in ordered_splits(run):
         if found := verdict(run, split):
-            where = split_name(split)
-            compared = found.against_base
-            if compared is None or compared.difference >= 0:
-                return (
-                    f"On {where}, no fine-tune is better than its base model."
-                    if compared
-                    else (f"On {where}, the best fine-tune has a word error rate of {percent(found.wer)}.")
-                )
-            return (
-                f"On {where}, the best fine-tune brings the word error rate from {percent(compared.other_wer)}"
-                f" down to {percent(found.wer)}."
-            )
+            return f"On {split_name(split)}, {_outcome(run, found)}"
     return f"No word error rate could be measured ({NONE})."
+
+
+def _outcome(run: Run, found: Verdict) -> str:
+    compared = found.against_base
+    if compared is None:
+        return f"the best fine-tune has a word error rate of {percent(found.wer)}."
+    if compared.difference < 0:
+        rates = f"from {percent(compared.other_wer)} down to {percent(found.wer)}"
+        return f"the best fine-tune brings the word error rate {rates}."
+    # The best is not all: another may have started from a base that is worse.
+    pairs = [pair for pair in comparisons(run) if pair.split == found.split and pair.with_base]
+    if helped := [pair.recogniser for pair in pairs if pair.difference < 0]:
+        others = (
+            f"{helped[0]} is better than its own"
+            if len(helped) == 1
+            else f"{len(helped)} others are better than theirs"
+        )
+        return f"the best fine-tune is no better than its base model, but {others}."
+    table = run.table
+    here = (table["corpus"] == found.split[0]) & (table["split"] == found.split[1]) & (table["kind"] == "experiment")
+    every = "" if here.sum() == len(pairs) else " that was compared"
+    return f"no fine-tune{every} is better than its base model."

@@ -1,6 +1,7 @@
 """What the error rates say, in words."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from run_files import experiment, transcripts, write_run
@@ -83,6 +84,34 @@ def test_a_fine_tune_that_did_not_help(tmp_path):
     run = run_of(tmp_path, hypotheses={"base": "one two three four", "first": "no", "second": "no no"})
     assert verdict(run, ("corpus", "test")).sentence.endswith("yet no better than base.")
     assert headline(run) == "On corpus/test, no fine-tune is better than its base model."
+
+
+def test_a_fine_tune_that_helped_a_worse_base_is_not_denied(tmp_path):
+    """The best one is no better than its base; the other one is, and the headline spoke of both."""
+    tunes = {"first": experiment(model="good"), "second": experiment(model="bad"), "third": experiment(model="bad")}
+    hears = {
+        "good": "one two three four",
+        "bad": "no",
+        "first": "one two three four",
+        "second": "one two",
+        "third": "no",
+    }
+    run = run_of(tmp_path / "one", experiments=tunes, hypotheses=hears)
+    said = "On corpus/test, the best fine-tune is no better than its base model, but second is better than its own."
+    assert headline(run) == said
+    run = run_of(tmp_path / "two", experiments=tunes, hypotheses=hears | {"third": "one"})
+    assert headline(run).endswith("no better than its base model, but 2 others are better than theirs.")
+
+
+def test_a_fine_tune_without_scores_of_its_base_is_not_denied(tmp_path):
+    tunes = {"first": experiment(model="good"), "second": experiment(model="bad")}
+    hears = {"good": "one two three four", "bad": "no", "first": "one two three four", "second": "one two"}
+    run = run_of(tmp_path, experiments=tunes, hypotheses=hears)
+    compared = run.comparisons[run.comparisons["recogniser"] != "second"]
+    assert (
+        headline(replace(run, comparisons=compared))
+        == "On corpus/test, no fine-tune that was compared is better than its base model."
+    )
 
 
 def test_without_reference_words_there_is_no_verdict(tmp_path):
