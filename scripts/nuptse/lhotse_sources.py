@@ -12,6 +12,7 @@ import msgspec
 
 from nuptse.converting import Converter
 from nuptse.errors import UserError
+from nuptse.import_ledger import as_text
 from nuptse.jsonl import DAMAGED, open_lines
 from nuptse.scratch import ScratchTable, scratch_database
 from nuptse.utterances import Rejected, Row, Utterance, audio_path
@@ -41,7 +42,12 @@ def _pair_rows(manifest: Path, supervisions: Path, part: str, database: sqlite3.
     recordings = ScratchTable(database, "recordings")
     for place, row in _json_lines(manifest):
         recording = _convert(row, _Recording, place)
-        recordings[recording.id] = _audio(recording, manifest, place)
+        path = _audio(recording, manifest, place)
+        if not recordings.add(recording.id, path) and (other := recordings.get(recording.id)) != path:
+            raise UserError(
+                f"{place}: the recording {recording.id} is {as_text(path)}, but {as_text(other)} further up: give each"
+                " an id of its own"
+            )
     for place, row in _json_lines(supervisions):
         supervision = _convert(row, _Supervision, place)
         audio = recordings.get(supervision.recording_id)

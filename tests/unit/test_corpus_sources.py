@@ -527,6 +527,7 @@ BROKEN = {
     "a mixed cut": (CUTS, {"c.jsonl": lines(cut(type="MixedCut"))}, r"c.jsonl, line 1: a cut of the type MixedCut"),
     "features only": (CUTS, {"c.jsonl": lines(cut(recording=None))}, r"c.jsonl, line 1: the cut c has no recording"),
     "a supervision of nothing": (PAIR, {"r.jsonl": lines(recording()), "s.jsonl": lines(supervision(of="b"))}, r"s.jsonl, line 1: the supervision s belongs to the recording b, which .*r.jsonl lacks"),
+    "a recording twice in a pair": (PAIR, {"r.jsonl": lines(recording(), recording(), recording(source="b.wav")), "s.jsonl": lines(supervision())}, r"r.jsonl, line 3: the recording a is .*b.wav, but .*a.wav further up: give each an id of its own"),
     "one manifest for the other": (PAIR, {"r.jsonl": lines(supervision()), "s.jsonl": lines(supervision())}, r"r.jsonl, line 1 is no recording of Lhotse"),
     "no JSON lines": (CUTS, {"c.jsonl": "[\n{}\n]\n"}, r"c.jsonl, line 1 is no Lhotse manifest of JSON lines: .*`lhotse copy`"),
     "a file that is no gzip": ({"lhotse": "c.jsonl.gz"}, {"c.jsonl.gz": "x"}, r"cannot read .*c.jsonl.gz: Not a gzipped file"),
