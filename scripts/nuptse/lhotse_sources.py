@@ -15,6 +15,7 @@ from nuptse.errors import UserError
 from nuptse.import_ledger import as_text
 from nuptse.jsonl import DAMAGED, open_lines
 from nuptse.scratch import ScratchTable, scratch_database
+from nuptse.tables import segment
 from nuptse.utterances import Rejected, Row, Utterance, audio_path
 
 # Keys of a supervision that have a place of their own in an Utterance.
@@ -101,6 +102,7 @@ def _cut_rows(manifest: Path, part: str) -> Iterator[Row]:
         cut = _convert(row, _Cut, place)
         audio = _audio(cut.recording, manifest, place)
         if not cut.supervisions:
+            segment(cut.start, None, cut.duration, place)
             yield Rejected(part, cut.id, audio, "a cut without a supervision", cut.duration)
         for own in cut.supervisions:
             supervision = _convert(own, _Supervision, place)
@@ -110,7 +112,8 @@ def _cut_rows(manifest: Path, part: str) -> Iterator[Row]:
 def _utterance(
     row: Mapping[str, Any], found: _Supervision, offset: float, recording: str, audio: str, part: str, place: str
 ) -> Utterance:
-    start = round(offset + found.start, 8)
+    # Relative to a cut a supervision may begin before it, but not before its recording.
+    start, end = segment(round(offset + found.start, 8), None, found.duration, place)
     return Utterance(
         part=part,
         place=place,
@@ -120,7 +123,7 @@ def _utterance(
         id=found.id,
         recording=recording,
         start=start,
-        end=round(start + found.duration, 8),
+        end=None if end is None else round(end, 8),
         channel=found.channel if isinstance(found.channel, int) else None,
         speaker=found.speaker or "",
         language=found.language or "",

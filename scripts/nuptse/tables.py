@@ -21,6 +21,8 @@ REQUIRED = ("path", "text")
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 # Start and duration may differ from an end that is given as well by this much.
 ROUNDING_S = 0.01
+# Four months: nobody records for longer, and times in ns are above.
+LONGEST_S = 1e7
 
 
 def table_rows(file: Path, options: Mapping[str, Any], root: Path, part: str | None) -> Iterator[Utterance]:
@@ -188,8 +190,10 @@ def _utterance(row: _Cells, root: Path, part: str | None) -> Utterance:
 def segment(start: float | None, end: float | None, duration: float | None, place: str) -> tuple[float, float | None]:
     """Return start and end, s, of what two of the three say; the end is None for all that follows.
 
+    Every source asks it: later steps reckon with these times.
+
     Raises:
-        UserError: they contradict each other, or nothing lies between them.
+        UserError: they contradict each other, nothing lies between them, or no recording has such times.
     """
     first = start or 0.0
     if duration is not None:
@@ -198,6 +202,11 @@ def segment(start: float | None, end: float | None, duration: float | None, plac
                 f"{place}: from {first} s to {end} s are {end - first:.3f} s, but the duration is {duration} s"
             )
         end = first + duration if end is None else end
+    if not all(0 <= seconds <= LONGEST_S for seconds in (first, first if end is None else end)):
+        raise UserError(
+            f"{place}: it lasts from {first} s to {'the end' if end is None else f'{end} s'}, expected seconds from 0"
+            f" to {LONGEST_S:.0f}"
+        )
     if end is not None and end <= first:
         raise UserError(f"{place}: it ends at {end} s and begins at {first} s: nothing lies between them")
     return first, end
