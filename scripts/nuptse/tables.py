@@ -23,6 +23,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 ROUNDING_S = 0.01
 # Four months: nobody records for longer, and times in ns are above.
 LONGEST_S = 1e7
+_QUOTES = "if the double quotes of this table are part of its text, set `quotes: false`"
 
 
 def table_rows(file: Path, options: Mapping[str, Any], root: Path, part: str | None) -> Iterator[Utterance]:
@@ -68,13 +69,30 @@ class _Reader:
         try:
             for row in self._rows:
                 self.line, last = last + 1, self._rows.line_num
+                if last > self.line and self._swallows_rows(row):
+                    raise UserError(
+                        f"{self.place()}: double quotes make one cell of lines that would be rows of their own, up to"
+                        f" line {last}; {_QUOTES}; if not, write the text of that cell in one line"
+                    )
                 if row:  # an empty line is no row
                     yield row
         except csv.Error as error:
-            raise UserError(
-                f"{self.file}, line {self._rows.line_num}: {error}; if the double quotes of this table are part of its"
-                " text, set `quotes: false`"
-            ) from None
+            raise UserError(f"{self.file}, line {self._rows.line_num}: {error}; {_QUOTES}") from None
+
+    def _swallows_rows(self, row: list[str]) -> bool:
+        """Return whether each line of a cell would have as many cells as the row, were double quotes plain text.
+
+        So it looks where a stray quote begins a cell, and another one some rows later ends it.
+        """
+        for index, cell in enumerate(row):
+            first, *others = cell.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+            lines = [first, *filter(None, others[:-1]), *others[-1:]]
+            cells = [line.count(self.delimiter) + 1 for line in lines]
+            cells[0] += index
+            cells[-1] += len(row) - 1 - index
+            if len(cells) > 1 and set(cells) == {len(row)}:
+                return True
+        return False
 
     def place(self) -> str:
         return f"{self.file}, line {self.line}"

@@ -249,6 +249,8 @@ BAD_TABLES = {
     "end before start": ("path,text,start,end\na.wav,x,0.4,0.2\n", r"line 2: it ends at 0.2 s and begins at 0.4 s"),
     "end against duration": ("path,text,end,duration\na.wav,x,0.4,0.2\n", r"line 2: from 0.0 s to 0.4 s are 0.400 s, but the duration is 0.2 s"),
     "stray quotes": ('path,text\na.wav,"Hi" she said\n', r"t.csv, line 2: .*set `quotes: false`"),
+    "a row in quotes": ('path,text\na.wav,"Hello he said\nb.wav,and left"\nc.wav,x\n', r"t.csv, line 2: double quotes make one cell of lines that would be rows of their own, up to line 3; if .* set `quotes: false`"),
+    "rows in quotes": ('path,text,speaker\nc.wav,x,1\na.wav,"Hello,s1\r\n\r\nb.wav,bye",s2\n', r"t.csv, line 3: double quotes make one cell of .* up to line 5"),
     "another text for one utterance": ("path,text\na.wav,x\nb.wav,y\na.wav,z\n", r"t.csv, line 4: the utterance a stands in .*t.csv, line 2 too, with another text \(x there, z here\)"),
     "one id for two": ("path,text,id\na.wav,x,1\nb.wav,x,1\n", r"line 3: the utterance 1 stands in .*line 2 too, with another audio"),
     "in two parts": ("path,text,split\na.wav,x,train\na.wav,x,dev\n", r"line 3: the utterance a stands in .* with another part \(train there, dev here\)"),
@@ -274,6 +276,13 @@ def test_a_table_of_another_encoding_is_refused(corpus):
 def test_the_line_of_a_row_counts_the_lines_inside_of_cells(corpus):
     with pytest.raises(UserError, match=r"t.csv, line 4: the column 'path' is empty"):
         corpus.read(table(corpus, 'path,text\na.wav,"two\nlines"\n,x\n'))
+
+
+def test_a_text_of_several_lines_may_have_delimiters(corpus):
+    rows = ['a.wav,"Hello, he said\nand left",s1', 'b.wav,"two\n\nlines",s1', 'c.wav,"a, b",s2']
+    corpus.read(table(corpus, "path,text,speaker\n" + "\n".join(rows) + "\n"))
+    texts = [row["text"] for row in corpus.rows("supervisions")]
+    assert texts == ["Hello, he said\nand left", "two\n\nlines", "a, b"]
 
 
 def test_equal_rows_count_once(corpus):
