@@ -64,7 +64,7 @@ def import_rows(
         )
     kept = 0
     for number, row, recording, found in tables.joined():
-        sound = None if isinstance(found, str) else _channel_of(row, found)
+        sound = None if isinstance(found, str) else _channel_of(row, found, converter.policy)
         identity = utterance_id(row, recording, sound is not None and _is_whole(row, sound))
         reason = found if isinstance(found, str) else _misfit(row, found, converter.policy)
         if sound is None or reason:
@@ -180,9 +180,11 @@ def _bad_audio(tables: ImportTables, corpus: str) -> str:
     return f"{count} audio files of `corpora.{corpus}` cannot be used: {shown}{more}"
 
 
-def _channel_of(row: Utterance, found: Sequence[Sound]) -> Sound:
+def _channel_of(row: Utterance, found: Sequence[Sound], policy: Policy) -> Sound:
     """Return the sound that a row belongs to: the only one, or that of its channel."""
-    if found[0].channel is None:
+    if policy.channels != "split":
+        return found[0]
+    if row.channel is None and len(found) == 1:
         return found[0]
     if row.channel is None:
         raise UserError(

@@ -187,8 +187,8 @@ def _utterance(row: _Cells, root: Path, part: str | None) -> Utterance:
     if "id" in row.columns:
         row.needed("id")
     channel = row.text("channel")
-    if channel and not channel.isdecimal():
-        raise UserError(f"{place}: the channel is {channel!r}, expected a number from 0")
+    if channel and not (channel.isdecimal() and len(channel) < 6):
+        raise UserError(f"{place}: the channel is {channel[:20]!r}, expected a number from 0")
     start, end = segment(row.seconds("start"), row.seconds("end"), row.seconds("duration"), place)
     return Utterance(
         part=part,

@@ -258,6 +258,7 @@ BAD_TABLES = {
     "a command": ("path,text\npipe:cat a.wav,x\n", r"t.csv, line 2: .*NeMo would run what follows `pipe:`"),
     "no delimiter": ("path text\na.wav x\n", r"there is no column 'path'"),
     "a channel that is none": ("path,text,channel\na.wav,x,left\n", r"line 2: the channel is 'left'"),
+    "a channel of many digits": (f"path,text,channel\na.wav,x,{'9' * 5000}\n", r"line 2: the channel is '9{20}', expected a number from 0"),
     "missing audio": ("path,text\na.wav,x\n1.wav,x\n2.wav,x\n3.wav,x\n4.wav,x\n", r"4 audio files of `corpora.mine` cannot be used: .*t.csv, line 3: .*1.wav: no such file; .*line 4.*line 5.*; and 1 more; mend them, or set `corpora.mine.on_bad_audio: exclude`"),
 }  # fmt: skip
 
@@ -406,6 +407,10 @@ def test_every_channel_is_a_recording_of_its_own(corpus):
             assert (made == samples[:, int(row["id"][-1])]).all()
     with pytest.raises(UserError, match=r"line 2: .*call.wav is split into 2 channels, but the row has no channel"):
         corpus.read(table(corpus, "path,text\ncall.wav,hello\n"), policy={"channels": "split"})
+    for name, count in (("call", 2), ("a", 1)):
+        block = table(corpus, f"path,text,channel\n{name}.wav,hello,0\n{name}.wav,yes,{count}\n")
+        with pytest.raises(UserError, match=rf"line 3: the channel is {count}, but .*{name}.wav has only {count}$"):
+            corpus.read(block, policy={"channels": "split"})
 
 
 def test_utterances_on_other_channels_are_left_out(corpus):
