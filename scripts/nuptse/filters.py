@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 LIMITS = ("duration", "characters_per_second", "words")
+# What `re` raises at `(`, at a{99999999999}, at a replacement \g<name> without such a group, and at too many brackets.
+NO_EXPRESSION = (re.error, OverflowError, IndexError, RecursionError)
 EXPRESSIONS = ("drop_raw_text", "drop_text", "keep_text")
 
 
@@ -69,7 +71,7 @@ def filter_mistakes(key: str, corpus: Mapping[str, Any], splits: list[str]) -> I
     for name in EXPRESSIONS:
         try:
             re.compile(settings[name] or "")
-        except re.error as error:
+        except NO_EXPRESSION as error:
             yield f"`{key}.filters.{name}` is no regular expression: {error}"
     for split in settings["splits"] or ():
         if split not in splits:

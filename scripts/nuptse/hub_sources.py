@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,8 +56,25 @@ def _load(dataset: str, options: Mapping[str, Any], base: Path, cache: str) -> d
     return dict(found) if isinstance(found, dict) else {"all": found}
 
 
+def _read(part: str, rows: Any, dataset: str) -> Iterator[tuple[str, Any]]:
+    """Yield (place, row). What is streamed is read now, and not when it was loaded."""
+    remaining = iter(rows)
+    for number in count():
+        place = f"{dataset}, {part}, row {number}"
+        try:
+            row = next(remaining)
+        except StopIteration:
+            return
+        except Exception as error:  # as in _load
+            words = " ".join(str(error).split())
+            raise UserError(
+                f"{place} cannot be read: {type(error).__name__}: {words}; if a file is damaged, copy it again"
+            ) from error
+        yield place, row
+
+
 def _columns(part: str, rows: Any, wanted: Mapping[str, str | None], dataset: str) -> dict[str, str]:
-    names = list(rows.features or next(iter(rows), {}))
+    names = list(rows.features or next((row for _, row in _read(part, rows, dataset)), {}))
     found = {}
     for key in COLUMNS:
         name = wanted.get(key, key)
@@ -78,8 +96,7 @@ def _rows(part: str, rows: Any, columns: Mapping[str, str], dataset: str, conver
     if isinstance((rows.features or {}).get(columns["audio"]), datasets.Audio):
         rows = rows.cast_column(columns["audio"], datasets.Audio(decode=False))
     rows = rows.select_columns(list(dict.fromkeys(columns.values())))
-    for number, row in enumerate(rows):
-        place = f"{dataset}, {part}, row {number}"
+    for place, row in _read(part, rows, dataset):
         known = {
             key: "" if row[name] is None else str(row[name]).strip() for key, name in columns.items() if key != "audio"
         }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nuptse.errors import UserError
+from nuptse.filters import NO_EXPRESSION
 from nuptse.numerals import numeral_language, spell_numbers
 
 Step = str | dict[str, Any]
@@ -202,7 +203,7 @@ def profile_mistakes(key: str, steps: Sequence[Step], language: str) -> Iterator
             try:
                 Profile([step])("")
                 alphabet_of(step.get("keep", ""))
-            except re.error as error:
+            except NO_EXPRESSION as error:
                 yield f"`{place}.regex` is no regular expression: {error}"
             except UserError as error:
                 yield f"`{place}.keep`: {error}"

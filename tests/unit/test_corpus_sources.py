@@ -584,6 +584,25 @@ def test_columns_of_a_dataset(corpus):
         corpus.read({"huggingface": {"dataset": "data", "columns": {}}})
 
 
+@pytest.mark.parametrize("row", [0, 3])
+def test_a_damaged_parquet_is_named(corpus, row):
+    """Streamed rows are read one by one: the file opens, and a page of it is no longer what it was."""
+    import datasets
+
+    folder = corpus.folder / "corpus" / "data"
+    folder.mkdir()
+    audio = str(corpus.folder / "corpus" / "a.wav")
+    data = datasets.Dataset.from_dict({"audio": [audio] * 4, "text": ["x"] * 4, "id": list("abcd")})
+    for number, part in enumerate([data.select(range(3)), data.select([3])] if row else [data]):
+        part.to_parquet(folder / f"train-{number}.parquet")
+    damaged = folder / f"train-{1 if row else 0}.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[4:60] = bytes(56)
+    damaged.write_bytes(content)
+    with pytest.raises(UserError, match=rf"data, train, row {row} cannot be read: \w+: .*; if a file is damaged, copy"):
+        corpus.read({"huggingface": "data"})
+
+
 def test_audio_of_a_dataset_without_names_is_told_apart(corpus):
     """The first 32 bits of the hashes (BLAKE2b of 4 bytes) of these two files agree."""
     import datasets
