@@ -34,6 +34,7 @@ class Utterances(msgspec.Struct):
     speaker: list[str | None]
     words: list[int]
     errors: list[int]
+    characters: list[int]
 
 
 class Scores(msgspec.Struct):
@@ -182,7 +183,8 @@ def compare(
     or ``experiment`` for the latter. Only sets that both were scored on are compared.
 
     Raises:
-        UserError: two score files of one set are of different utterances, references or normalisers.
+        UserError: two score files of one set are of different utterances or normalisers, or a reference has another
+            number of words or characters. The files hold no references: one of the same lengths passes.
     """
     rows = []
     for s, other, kind in pairs_of(scores, bases):
@@ -216,8 +218,9 @@ def _paired(a: Scores, b: Scores) -> tuple[Any, Any, Any, list[str | None]]:
             f"{where}: {len(only)} utterances are of one only, such as {only[0]!r}; transcribe all with both"
         )
     order = [places[name] for name in first.id]
-    words = np.array(first.words)
-    if (differ := np.flatnonzero(words != np.array(second.words)[order])).size:
+    words, characters = np.array(first.words), np.array(first.characters)
+    others = np.array(second.words)[order], np.array(second.characters)[order]
+    if (differ := np.flatnonzero((words != others[0]) | (characters != others[1]))).size:
         name = first.id[differ[0]]
         raise UserError(f"{where}: the reference of {name!r} differs; transcribe the same manifest with both")
     return np.array(first.errors), np.array(second.errors)[order], words, first.speaker

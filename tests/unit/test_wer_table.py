@@ -98,6 +98,7 @@ def test_utterances_are_paired_by_id_and_speakers_resampled(scored):
         ({"ids": ["u0", "v1"]}, "2 utterances are of one only, such as 'u1'"),
         ({"normalizer": "lower"}, "their normalisers are 'lower' and 'none'"),
         ({"words": WORDS[:9]}, "the reference of 'u0' differs"),
+        ({"words": [*WORDS[:9], "jay"]}, "the reference of 'u0' differs"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(scored, change, message):
