@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nuptse.archive_ledger import changes
-from nuptse.folder_state import folder_state
+from nuptse.folder_state import MOST_READ, folder_state
 from nuptse.import_ledger import changes_since
 from nuptse.overrides import data_files
 from nuptse.plan_base import PlanBase, as_json, checks, identity
@@ -79,11 +79,11 @@ class CorpusPlan(PlanBase):
         if "archives" in settings:
             return changes(Path(f"data/raw/{corpus}"), Path(f"data/raw/{corpus}.json"))
         if source.kind == "recipe":
-            return folder_state(Path(settings["folder"]))
+            return folder_state(Path(settings["folder"]), most_read=MOST_READ)
         folders = [Path(self.corpus_base(corpus), path) for path in source_folders(source)]
         # The files of a container count by their time: nobody wants gigabytes to be read for every dry run.
-        contents = source.kind == "audio_folder"
-        return " ".join(folder_state(folder, contents=contents) for folder in folders if folder.is_dir())
+        most_read = MOST_READ if source.kind == "audio_folder" else 0
+        return " ".join(folder_state(folder, most_read=most_read) for folder in folders if folder.is_dir())
 
     def audio_losses(self, corpus: str) -> str:
         """Grows by an entry when an audio file of a table or manifest changes; the next import keeps the list."""

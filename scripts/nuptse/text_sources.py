@@ -14,7 +14,7 @@ import msgspec
 
 from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES
 from nuptse.errors import UserError
-from nuptse.folder_state import files_below
+from nuptse.folder_state import folders_below
 from nuptse.jsonl import raw_lines
 from nuptse.scratch import ScratchTable, scratch_database
 from nuptse.tables import segment
@@ -38,25 +38,38 @@ def folder_rows(folder: Path, options: Mapping[str, Any], part: str) -> Iterator
         UserError: two audio files share a transcript, one is not UTF-8, or there is none at all.
     """
     suffix = options.get("text_suffix", ".txt")
-    audio: dict[str, list[str]] = defaultdict(list)
-    texts = {}
-    for path in files_below(folder):
-        stem, ending = os.path.splitext(path)
-        if ending.lower() in AUDIO:
-            audio[stem].append(path)
-        elif path.endswith(suffix):
-            texts[path.removesuffix(suffix)] = path
-    if audio and not audio.keys() & texts.keys():
+    first, paired = "", False
+    # Folder by folder: a text lies beside its audio, and what is kept of a folder is forgotten after it.
+    for root, names in folders_below(folder):
+        audio: dict[str, list[str]] = defaultdict(list)
+        texts = {}
+        for path in (os.path.join(root, name) for name in names):
+            stem, ending = os.path.splitext(path)
+            if ending.lower() in AUDIO:
+                audio[stem].append(path)
+                first = first or path
+            elif path.endswith(suffix):
+                texts[path.removesuffix(suffix)] = path
+        paired = paired or bool(audio.keys() & texts.keys())
+        yield from _paired(audio, texts, folder, options, part)
+    if first and not paired:
         raise UserError(
-            f"{folder} has audio, such as {next(iter(audio.values()))[0]}, but beside none of it a transcript of the"
-            f" same name that ends with {suffix}: set `text_suffix`"
+            f"{folder} has audio, such as {first}, but beside none of it a transcript of the same name that ends with"
+            f" {suffix}: set `text_suffix`"
         )
+
+
+def _paired(
+    audio: Mapping[str, list[str]], texts: Mapping[str, str], folder: Path, options: Mapping[str, Any], part: str
+) -> Iterator[Row]:
+    """Yield the rows of one folder; ``audio`` and ``texts``: paths by what is before the suffix."""
     for stem, paths in audio.items():
         if len(paths) > 1 and stem in texts:
             raise UserError(f"{texts[stem]} stands beside {' and '.join(paths)}: which of them does it belong to?")
         for path in paths:
             name = os.path.relpath(path, folder)
             if stem not in texts:
+                suffix = options.get("text_suffix", ".txt")
                 yield Rejected(part, os.path.splitext(name)[0], path, f"no transcript ({suffix})")
                 continue
             speaker = os.path.basename(os.path.dirname(path)) if options.get("speaker") == "parent" else ""

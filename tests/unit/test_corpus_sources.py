@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nuptse.errors import UserError
 from nuptse.import_ledger import changes_since
 from nuptse.jsonl import read_rows
 from nuptse.source_settings import corpus_source
+from nuptse.text_sources import folder_rows
 
 RATE = 8000
 
@@ -637,6 +639,24 @@ def test_what_a_source_leaves_out_is_counted(corpus):
     corpus.read(CUTS)
     (row,) = corpus.rows("rejected")
     assert (row["id"], row["reason"], row["seconds"]) == ("d", "a cut without a supervision", 0.5)
+
+
+def test_an_audio_folder_is_read_folder_by_folder(corpus):
+    """Nothing but the names of one folder is kept: 200 folders take no more memory than two."""
+    peaks = []
+    for count in (2, 200):
+        folder = corpus.folder / str(count)
+        for number in range(count):
+            own = folder / f"folder-{number:03}"
+            own.mkdir(parents=True)
+            for name in ("one.wav", "one.txt", "two.wav"):
+                (own / name).write_text("x")
+        tracemalloc.start()
+        rows = sum(1 for _ in folder_rows(folder, {}, "all"))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert rows == 2 * count
+    assert peaks[1] < peaks[0] + 50_000
 
 
 def test_a_path_in_a_nemo_manifest_starts_at_the_working_directory_or_at_the_manifest(corpus):

@@ -44,6 +44,20 @@ def test_a_change_is_seen(corpus, change):
     assert folder_state(corpus) != before
 
 
+def test_of_many_transcripts_the_times_count(corpus, monkeypatch):
+    """Their contents would be read at every start of Snakemake."""
+    (corpus / "a" / "2.txt").write_text("you")
+    whole = folder_state(corpus)
+    assert folder_state(corpus, most_read=2) == whole
+    before = folder_state(corpus, most_read=1)
+    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("a file was read"))
+    assert folder_state(corpus, most_read=1) == before != whole
+    os.utime(corpus / "a" / "1.flac", (1, 1))
+    assert folder_state(corpus, most_read=1) == before
+    os.utime(corpus / "a" / "1.txt", (1, 1))
+    assert folder_state(corpus, most_read=1) != before
+
+
 def test_changes_against_the_ledger(corpus, tmp_path):
     ledger = tmp_path / "corpus.json"
     assert changes(corpus, ledger) == ""
