@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,6 +56,9 @@ class RunFolder:
         steps: optimizer steps of the whole run.
         launch: a name that all ranks of the run know, another one each time that they are started.
         owner: whether this process writes; the other ranks read what the owner decides, and write nothing.
+
+    Raises:
+        UserError: the ledger is there, but cannot be read or is damaged.
     """
 
     def __init__(
@@ -66,11 +69,11 @@ class RunFolder:
         self.ledger |= {"finished": False, "last": [], "best": []}
         if not owner:
             # On another node it may be the first to come here, or see for a while what a file system has cached.
-            while (decided := self._read() or {}).get("launch") != launch:
+            while (decided := self._decided()).get("launch") != launch:
                 time.sleep(0.2)
             self.ledger = decided
             return
-        if found := self._read():
+        if (found := self._read()) is not None:
             if reason := self._why_anew(found):
                 say(f"{folder}: {reason}; starting anew")
             else:
@@ -84,6 +87,11 @@ class RunFolder:
         folder.mkdir(parents=True)
         self.ledger["launch"] = launch
         self._write()
+
+    def _decided(self) -> dict[str, Any]:
+        with suppress(UserError):  # the owner tells of a ledger that stays unreadable, and all ranks end with it
+            return self._read() or {}
+        return {}
 
     def _why_anew(self, found: Mapping[str, Any]) -> str | None:
         identity, steps = self.ledger["identity"], self.ledger["steps"]
@@ -170,10 +178,28 @@ class RunFolder:
         return path.is_file() and path.stat().st_size == entry["bytes"] and sha256_of(path) == str(entry["sha256"])
 
     def _read(self) -> dict[str, Any] | None:
+        """Return the ledger, None if there is none; what cannot be read is no reason to throw checkpoints away.
+
+        Raises:
+            UserError: it is there, and cannot be read or understood.
+        """
+        path = self.folder / LEDGER
         try:
-            return dict(json.loads((self.folder / LEDGER).read_text()))
-        except (OSError, ValueError):
+            found = dict(json.loads(path.read_bytes()))
+            if lacking := self.ledger.keys() - found.keys():
+                raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UserError(
+                f"cannot read {path}: {error.strerror}; the checkpoints beside it stay: run again when it can be read"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}, which names the checkpoints of this training, is damaged ({error}): to train from the start,"
+                f" delete {self.folder} and run again"
+            ) from None
+        return found
 
     def _write(self) -> None:
         with write_atomically(self.folder / LEDGER) as partial:

@@ -1,14 +1,19 @@
 """What the processes of a training owe each other, so that it can go on where it stopped."""
 
+import errno
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from itertools import count, islice
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, IterableDataset
 
+from nuptse.errors import UserError, sha256_of
 from nuptse.resuming import RunFolder, obey_parent_only
 
 
@@ -55,3 +60,46 @@ def test_a_process_that_loads_data_ends_with_the_training_and_not_by_what_slurm_
     worker.terminate()
     worker.join(10)
     assert worker.exitcode == 0
+
+
+def saved(run, step, kind="last", content=b"weights"):
+    """Put a checkpoint into the folder of a run, as `save` does; return its path."""
+    path = run.folder / f"{kind}-{step:08}.ckpt"
+    path.write_bytes(content)
+    position = {"in_all": step, "in_epoch": step, "epoch": 0}
+    entry = {"name": path.name, "step": step, "bytes": len(content), "sha256": sha256_of(path), "position": position}
+    run.ledger[kind].append(entry)
+    run._write()
+    return path
+
+
+def begin(tmp_path, steps=9, identity=None, **options):
+    return RunFolder(tmp_path / "training", identity or {"data": "x"}, steps, **options)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_a_ledger_that_cannot_be_read_now_costs_no_checkpoint(tmp_path, monkeypatch, number):
+    checkpoint = saved(begin(tmp_path), 3)
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr(Path, "read_text", refuse)
+        refused = pytest.raises(UserError, match=f"cannot read .*ledger.json: {os.strerror(number)}; the checkpoints")
+        with refused:
+            begin(tmp_path)
+    assert begin(tmp_path).resume()[0] == checkpoint
+
+
+@pytest.mark.parametrize("content", ["", '{"identity": {', "[1]", "7", "{}"])
+def test_a_damaged_ledger_says_what_to_delete_and_deletes_nothing(tmp_path, content):
+    run = begin(tmp_path)
+    checkpoint = saved(run, 3)
+    (run.folder / "ledger.json").write_text(content)
+    with pytest.raises(UserError, match=f"ledger.json.* is damaged .*: to train from the start, delete {run.folder} "):
+        begin(tmp_path)
+    assert checkpoint.exists()
+    shutil.rmtree(run.folder)
+    assert begin(tmp_path).resume() is None
