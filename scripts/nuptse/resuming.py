@@ -29,6 +29,8 @@ from nuptse.errors import UserError, flush_to_disk, say, sha256_of, write_atomic
 
 LEDGER = "ledger.json"
 HISTORY = "history.json"
+# What of the identity may change together with the number of steps.
+SCHEDULE = "schedule"
 # Checkpoints of a kind: the newest, and the one before in case the disk lost part of it.
 KEPT = 2
 
@@ -52,7 +54,8 @@ class RunFolder:
 
     Args:
         folder: is made anew unless it belongs to a run of the same identity that has steps to make.
-        identity: texts by name; a change of one of them starts anew, and its name is said.
+        identity: texts by name; a change of one of them starts anew, and its name is said. Only ``schedule`` may be
+            another one where there are more steps to make.
         steps: optimizer steps of the whole run.
         launch: a name that all ranks of the run know, another one each time that they are started.
         owner: whether this process writes; the other ranks read what the owner decides, and write nothing.
@@ -80,6 +83,7 @@ class RunFolder:
                 if steps > found["steps"]:
                     say(f"{folder}: to make {steps} steps instead of {found['steps']}")
                     found |= {"lengthened": [*found["lengthened"], found["steps"]], "steps": steps}
+                    found["identity"] = dict(identity)
                 self.ledger = found | {"launch": launch}
                 self._write()
                 return
@@ -95,7 +99,10 @@ class RunFolder:
 
     def _why_anew(self, found: Mapping[str, Any]) -> str | None:
         identity, steps = self.ledger["identity"], self.ledger["steps"]
-        if differ := [name for name in identity if found["identity"].get(name) != identity[name]]:
+        differ = [name for name in identity if found["identity"].get(name) != identity[name]]
+        if steps != found["steps"] and SCHEDULE in differ:
+            differ.remove(SCHEDULE)
+        if differ:
             return f"the run there is of other {', '.join(differ)}"
         if steps < found["steps"]:
             return f"the run there is of {found['steps']} steps, more than the {steps} that are wanted now"

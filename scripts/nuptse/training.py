@@ -35,7 +35,7 @@ from nuptse.history import History
 from nuptse.jsonl import read_json
 from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.ranks import DIED, LAUNCH, is_first, tell_of_dead_ranks
-from nuptse.resuming import Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
+from nuptse.resuming import SCHEDULE, Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, keep_freed_memory, versions
 from nuptse.schema_mistakes import suggestion
 from nuptse.sharing import share_out
@@ -191,13 +191,14 @@ def identity(job: Job) -> dict[str, str]:
     """Return what makes a run the same run: only then its checkpoints are of use."""
     return {
         "options": json.dumps(without_length(job.options)),
+        SCHEDULE: json.dumps([option for option in job.options if option.split("=", 1)[0] in LENGTH]),
         "data": fingerprint([*job.train, *job.validation, job.bins]),
         "base model": sha256_of(job.base),
         "versions": json.dumps(versions()),
     }
 
 
-# Options that follow from the number of steps.
+# The number of steps, and options that follow from it.
 LENGTH = ("trainer.max_steps", "model.optim.sched.max_steps", "model.optim.sched.warmup_steps")
 
 

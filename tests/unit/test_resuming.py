@@ -103,3 +103,18 @@ def test_a_damaged_ledger_says_what_to_delete_and_deletes_nothing(tmp_path, cont
     assert checkpoint.exists()
     shutil.rmtree(run.folder)
     assert begin(tmp_path).resume() is None
+
+
+def test_another_schedule_is_another_run_unless_it_is_longer(tmp_path, capsys):
+    def go_on(steps, schedule):
+        found = begin(tmp_path, steps, {"data": "x", "schedule": schedule}).resume()
+        return found and found[1].in_all
+
+    saved(begin(tmp_path, 9, {"data": "x", "schedule": "warm-up of 1"}), 3)
+    assert go_on(9, "warm-up of 1") == 3
+    assert go_on(20, "warm-up of 2") == 3
+    assert go_on(20, "warm-up of 2") == 3, "from now on it is of this schedule"
+    assert go_on(20, "warm-up of 1") is None
+    assert "the run there is of other schedule; starting anew" in capsys.readouterr().out
+    assert go_on(10, "warm-up of 1") is None
+    assert "the run there is of 20 steps, more than the 10 that are wanted now" in capsys.readouterr().out

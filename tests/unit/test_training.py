@@ -1,5 +1,6 @@
 """What a training makes of its options, and how it takes a GPU; whole trainings run in tests/workflow."""
 
+import dataclasses
 import json
 import os
 import threading
@@ -212,6 +213,16 @@ def test_a_longer_run_is_the_same_run_with_more_steps(training, job):
         assert options(layout, max_steps=100) != options(layout, max_steps=100, precision="bf16-mixed")
     assert options("nemo_tarred", limit_train_batches=50) == options("nemo_tarred", limit_train_batches=60)
     assert options("cutset", limit_train_batches=50) != options("cutset", limit_train_batches=60), "data that ends"
+
+
+def test_a_warm_up_of_another_length_is_another_schedule(training, job):
+    run = job("finetune_from_cutset", [1.0, 2.0])
+    run.base.write_bytes(b"")
+    warmup = "model.optim.sched.warmup_steps="
+    other = [f"{warmup}3" if option.startswith(warmup) else option for option in run.options]
+    assert other != run.options
+    found = [training.identity(one) for one in (run, dataclasses.replace(run, options=other))]
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == ["schedule"]
 
 
 def test_spec_augment_reaches_what_the_model_reads(training, tmp_path):
