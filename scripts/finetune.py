@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = {key: value for key, value in vars(args).items() if key not in ("log", "doctor")}
     # As NeMo's options name a split.
     examined = {split["name"].replace("/", "_"): split["utterances"] for split in report.splits}
+    audio = {split["name"]: split["audio"] for split in report.splits if set(split["roles"]) != {"test"}}
     try:
-        account = finetune(Job(**options, examined=examined))
+        account = finetune(Job(**options, examined=examined, audio=audio))
     except (Interrupted, SystemExit, KeyboardInterrupt) as stop:
         # Lightning ends with status 0 after SIGTERM; an interrupted training must never look finished.
         print(f"interrupted: {stop}", file=sys.stderr)

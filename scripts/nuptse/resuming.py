@@ -53,7 +53,8 @@ class RunFolder:
     first: each with ``name``, ``step``, ``bytes``, ``sha256`` and ``position``.
 
     Args:
-        folder: is made anew unless it belongs to a run of the same identity that has steps to make.
+        folder: is made anew unless it belongs to a run of the same identity and no fewer steps. One that has made all
+            of its steps stays as well: it can be published once more.
         identity: texts by name; a change of one of them starts anew, and its name is said. Only ``schedule`` may be
             another one where there are more steps to make.
         steps: optimizer steps of the whole run.
@@ -106,15 +107,22 @@ class RunFolder:
             return f"the run there is of other {', '.join(differ)}"
         if steps < found["steps"]:
             return f"the run there is of {found['steps']} steps, more than the {steps} that are wanted now"
-        if found["finished"] and found["last"][-1]["step"] == steps:
-            return f"the run there has made its {steps} steps"
         return None
 
     @property
-    def history(self) -> dict[str, Any] | None:
-        """The whole account of a finished run that has got more steps to make: its last checkpoint is a bit older."""
-        path = self.folder / HISTORY
-        return dict(json.loads(path.read_text())) if self.ledger["finished"] and path.exists() else None
+    def made(self) -> bool:
+        """Whether the run is finished and has got no further steps to make."""
+        return bool(self.ledger["finished"]) and any(e["step"] == self.ledger["steps"] for e in self.ledger["last"])
+
+    def history(self, step: int) -> dict[str, Any] | None:
+        """Return the whole account of a run that is finished at this step: its last checkpoint is a bit older."""
+        if not self.ledger["finished"]:
+            return None
+        try:
+            account = dict(json.loads((self.folder / HISTORY).read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return None  # the last step is validated once more
+        return account if account["train"][-1]["step"] == step else None
 
     def finish(self, history: Mapping[str, Any]) -> None:
         """Mark the run as finished; of its checkpoints the last and the best that were published stay."""
@@ -136,7 +144,7 @@ class RunFolder:
             say(f"{self.folder / entry['name']} is damaged or gone; taking an older checkpoint")
         if not entries:
             return None
-        if self.owner:
+        if self.owner and not self.made:
             self.ledger["resumed"].append(entries[-1]["step"])
             self._write()
         return self.folder / entries[-1]["name"], Position(**entries[-1]["position"])
@@ -275,6 +283,11 @@ class Checkpoints(Callback):
                     del state[key]
                 self._new_schedule = True
 
+    def on_fit_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        # Not when the training starts, which it does not where all steps are made.
+        if self.history.train and (account := self.run.history(self.history.train[-1]["step"])):
+            self.history.load_state_dict(account)
+
     def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if self._new_schedule:
             for configured in trainer.lr_scheduler_configs:
@@ -282,8 +295,6 @@ class Checkpoints(Callback):
                 schedule._last_lr = schedule.get_lr()
                 for group, lr in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
                     group["lr"] = lr
-        if account := self.run.history:
-            self.history.load_state_dict(account)
         if self.run.checkpoint("best", self.history.best_step) is None:
             self.history.forget_best()
 

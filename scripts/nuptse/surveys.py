@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import xxhash
 
 from nuptse.audio_facts import AudioFacts
 from nuptse.audio_problems import AudioLimits, problems_of
@@ -94,6 +95,7 @@ class Survey:
         unknown: how often each character is unknown to the tokenizer.
         unknown_words: the words that they stand in.
         lost_words: how many words that is; none of them can be recognised.
+        sound: checksum of what tells the audio of each utterance from other audio, in this order.
         bad_audio: by the code of the problem, in the order in which they come up.
         ids, texts, audio: hashes of 64 bits, see ``fingerprints``.
         duration_s: float64.
@@ -115,6 +117,7 @@ class Survey:
     unknown: Counter[str] = field(default_factory=Counter)
     unknown_words: Counter[str] = field(default_factory=Counter)
     lost_words: int = 0
+    sound: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
     bad_audio: dict[str, BadAudio] = field(default_factory=dict)
     ids: np.ndarray = field(init=False)
     texts: np.ndarray = field(init=False)
@@ -235,6 +238,7 @@ def survey_split(name: str, cuts: Path, tokenizer: Tokenizer | None, audio: Path
     utterances, start = read_utterances(cuts, audio), 0
     while batch := list(islice(utterances, BATCH)):
         _listen(survey, batch, start, limits)
+        survey.sound.update("".join(f"{utterance.audio}\n" for utterance in batch).encode(errors="surrogatepass"))
         for column, values in _columns(survey, batch, start, names, measures).items():
             columns[column].append(values.astype(_COLUMNS[column]))
         start += len(batch)
@@ -328,6 +332,7 @@ def split_facts(survey: Survey, roles: Sequence[str]) -> dict[str, Any]:
         "seconds": round(survey.seconds, 3),
         "longest_s": round(float(survey.duration_s.max(initial=0)), 3),
         "texts": count_distinct(np.sort(survey.texts)),
+        "audio": survey.sound.hexdigest(),
         "unknown_share": round(survey.unknown_share, 6),
         "unknown_characters": dict(survey.unknown.most_common(LISTED_WORDS)),
         "unknown_words": dict(survey.unknown_words.most_common(LISTED_WORDS)),

@@ -61,6 +61,7 @@ class Job:
         threads: CPU threads.
         every_n_steps, every_minutes: how often the state is saved, to go on from after a break; None for never.
         examined: utterances that the doctor found in each validation set, by its name; of others it is not known.
+        audio: checksum of the audio of each set that is trained or validated on, by its name.
     """
 
     experiment: str
@@ -74,6 +75,7 @@ class Job:
     every_n_steps: int | None = None
     every_minutes: float | None = None
     examined: Mapping[str, int] = field(default_factory=dict)
+    audio: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         validate_longest_first(model)
         history.see_cuts(model)
         if found and is_first():
-            announce(f"{job.experiment}: going on from {checkpoint}")
+            announce(f"{job.experiment}: {_going_on(run, checkpoint)}")
         model._train_dl = begin_after(model._train_dl, position)
         share_out(model, _names(config))
         check.wait()
@@ -187,12 +189,19 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
     return report
 
 
+def _going_on(run: RunFolder, checkpoint: Path | None) -> str:
+    if not run.made:
+        return f"going on from {checkpoint}"
+    return f"all {run.ledger['steps']} steps are made; to train from the start, delete {run.folder} and run again"
+
+
 def identity(job: Job) -> dict[str, str]:
     """Return what makes a run the same run: only then its checkpoints are of use."""
     return {
         "options": json.dumps(without_length(job.options)),
         SCHEDULE: json.dumps([option for option in job.options if option.split("=", 1)[0] in LENGTH]),
         "data": fingerprint([*job.train, *job.validation, job.bins]),
+        "audio": json.dumps(job.audio, sort_keys=True),  # manifests do not tell when only samples change
         "base model": sha256_of(job.base),
         "versions": json.dumps(versions()),
     }

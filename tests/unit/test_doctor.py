@@ -194,6 +194,7 @@ def test_a_healthy_study_has_no_finding(study, capsys):
     assert facts["a/train"]["roles"] == ["train"]
     assert set(facts["a/train"]["speakers"]) == {f"a-train-{i}" for i in range(4)}
     assert facts["a/train"]["unknown_share"] == 0
+    assert len({split["audio"] for split in facts.values()}) == 3
     assert study.read.base["pieces"] == 96 and study.read.base["encoder_frame_s"] == 0.04
 
 

@@ -145,9 +145,60 @@ def test_fewer_steps_start_anew_and_say_why(finished, tmp_path, monkeypatch, cap
     report = runs.run("broken", options=runs.options(max_steps=3))
     assert (report["resumed"], report["global_step"]) == ([], 3)
     assert "the run there is of 7 steps, more than the 3 that are wanted now; starting anew" in capsys.readouterr().out
-    again = runs.run("broken", options=runs.options(max_steps=3))
-    assert "the run there has made its 3 steps; starting anew" in capsys.readouterr().out
-    assert (again["resumed"], again["model_sha256"]) == ([], report["model_sha256"])
+
+
+def test_a_finished_run_is_published_again_and_not_trained_again(finished, tmp_path, monkeypatch, capsys):
+    """As when Snakemake was killed and its job was not, so that the job is started a second time."""
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    options = runs.options(max_steps=3)
+    first = runs.run("x", options=options)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "x/training").glob("*.ckpt")}
+    (tmp_path / "x/train.json").unlink()
+    for published in (tmp_path / "x/checkpoints").iterdir():
+        published.unlink()
+    capsys.readouterr()
+    again = runs.run("x", options=options)
+    folder = tmp_path / "x/training"
+    told = capsys.readouterr().out
+    assert f"all 3 steps are made; to train from the start, delete {folder} and run again" in told
+    assert "step 3/3" not in told, "nothing is trained or validated again"
+    differ = {key for key in first if first[key] != again[key]}
+    assert differ <= {"seconds", "memory"}
+    assert written == {path: path.stat().st_mtime_ns for path in folder.glob("*.ckpt")}
+    assert (tmp_path / "x/checkpoints/last.ckpt").exists()
+    shutil.rmtree(folder)
+    afresh = runs.run("x", options=options)
+    assert "step 3/3  loss" in capsys.readouterr().out, "it is trained"
+    assert (afresh["train"], afresh["model_sha256"]) == (first["train"], first["model_sha256"])
+
+
+def test_a_run_that_was_killed_before_it_published_goes_on_there(finished, tmp_path, monkeypatch):
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    undisturbed = runs.run("undisturbed")
+    runs.run("broken", until=7)
+    broken = runs.run("broken")
+    assert broken["resumed"] == [7]
+    for key in ("train", "validation", "best", "model_sha256"):
+        assert broken[key] == undisturbed[key]
+
+
+def test_a_longer_run_whose_last_checkpoint_was_lost_has_one_history(finished, tmp_path, monkeypatch):
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    undisturbed = runs.run("undisturbed")
+    runs.run("longer", options=runs.options(max_steps=4))
+    for checkpoint in (tmp_path / "longer/training").glob("*.ckpt"):
+        checkpoint.unlink()
+    longer = runs.run("longer")
+    for key in ("train", "validation", "model_sha256"):
+        assert longer[key] == undisturbed[key]
+
+
+def test_other_samples_in_the_same_manifest_start_anew(finished, tmp_path, monkeypatch, capsys):
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    options = runs.options(max_steps=2)
+    runs.run("x", options=options, audio={"quickstart/train": "1"})
+    runs.run("x", options=options, audio={"quickstart/train": "2"})
+    assert "the run there is of other audio; starting anew" in capsys.readouterr().out
 
 
 def test_two_processes_never_train_in_one_folder(finished, tmp_path, monkeypatch):
