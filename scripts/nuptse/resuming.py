@@ -137,17 +137,23 @@ class RunFolder:
         self._write()
 
     def resume(self) -> tuple[Path, Position] | None:
-        """Return the newest checkpoint that is whole and where its data stood; None to start at the first step."""
-        entries = self.ledger["last"]
-        while entries and not self._is_whole(entries[-1]):
-            entry = entries.pop()
-            say(f"{self.folder / entry['name']} is damaged or gone; taking an older checkpoint")
-        if not entries:
-            return None
-        if self.owner and not self.made:
-            self.ledger["resumed"].append(entries[-1]["step"])
-            self._write()
-        return self.folder / entries[-1]["name"], Position(**entries[-1]["position"])
+        """Return the newest checkpoint that is whole and where its data stood; None to start at the first step.
+
+        The best hold the whole state as well.
+        """
+        entries = [(kind, entry) for kind in ("best", "last") for entry in self.ledger[kind]]
+        for kind, entry in sorted(entries, key=lambda pair: int(pair[1]["step"]), reverse=True):
+            path = self.folder / entry["name"]
+            if self._is_whole(entry):
+                if self.owner and not self.made:
+                    self.ledger["resumed"].append(entry["step"])
+                    self._write()
+                return path, Position(**entry["position"])
+            self.ledger[kind].remove(entry)
+            say(f"{path} is damaged or gone; taking an older checkpoint")
+        if entries:
+            say(f"{self.folder}: no checkpoint is whole; starting at the first step")
+        return None
 
     def save(self, trainer: pl.Trainer, kind: Literal["last", "best"], position: Position) -> None:
         """Save the whole state of the training, called by all ranks; older checkpoints go once this one can be read."""
@@ -274,6 +280,8 @@ class Checkpoints(Callback):
         self.every_n_steps = every_n_steps
         self.every_s = math.inf if every_minutes is None else 60 * every_minutes
         self._saved, self._step, self._new_schedule = time.monotonic(), 0, False
+        # Whether there is a state that no checkpoint holds and one can: gradients that are accumulated are in none.
+        self._unsaved = False
 
     def on_load_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         # A checkpoint brings the schedule of its time along; that of a longer run takes only the step from it.
@@ -313,19 +321,28 @@ class Checkpoints(Callback):
     ) -> None:
         self.position.in_all += 1
         self.position.in_epoch += 1
-        step, now = trainer.global_step, time.monotonic()
-        if step == self._step:
-            return  # gradients are being accumulated, and no checkpoint holds them
+        step = trainer.global_step
+        self._unsaved = step != self._step
         by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0
-        by_time = now - self._saved >= self.every_s
-        due = by_steps or by_time or step >= trainer.max_steps or trainer.received_sigterm
-        if trainer.strategy.reduce_boolean_decision(due, all=False):  # clocks and signals differ between ranks
+        by_time = time.monotonic() - self._saved >= self.every_s
+        self._save_if(by_steps or by_time or step >= trainer.max_steps or trainer.received_sigterm, trainer)
+
+    def _save_if(self, due: bool, trainer: pl.Trainer) -> None:
+        # Clocks and signals differ between ranks.
+        if self._unsaved and trainer.strategy.reduce_boolean_decision(due, all=False):
             self.run.save(trainer, "last", self.position)
-            self._saved = now
+            self._saved, self._unsaved = time.monotonic(), False
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, *indices: int
+    ) -> None:
+        # Lightning ends a validation after this batch. A run that goes on from its step makes all of it once more.
+        self._save_if(trainer.received_sigterm, trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if self.history.best_step == trainer.global_step:
             self.run.save(trainer, "best", self.position)
+        self._save_if(trainer.received_sigterm, trainer)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Lightning calls the batch that was just processed incomplete, and would count it again.

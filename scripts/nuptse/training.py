@@ -313,7 +313,8 @@ def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, histo
     """Give the results of a complete run their final names; the run keeps its own, from which more steps can follow."""
     final = job.model.parent
     final.mkdir(exist_ok=True)
-    best, last = run.checkpoint("best", history.best_step), run.checkpoint("last", history.train[-1]["step"])
+    step = history.train[-1]["step"]
+    best, last = run.checkpoint("best", history.best_step), run.checkpoint("last", step) or run.checkpoint("best", step)
     if best is None or last is None:
         shutil.rmtree(run.folder)
         raise UserError(f"{run.folder}: the checkpoints of the finished run were damaged or deleted: train it again")

@@ -118,3 +118,18 @@ def test_another_schedule_is_another_run_unless_it_is_longer(tmp_path, capsys):
     assert "the run there is of other schedule; starting anew" in capsys.readouterr().out
     assert go_on(10, "warm-up of 1") is None
     assert "the run there is of 20 steps, more than the 10 that are wanted now" in capsys.readouterr().out
+
+
+def test_the_newest_whole_checkpoint_of_either_kind_is_taken(tmp_path, capsys):
+    run = begin(tmp_path)
+    best, *last = saved(run, 3, "best"), saved(run, 4), saved(run, 5)
+    assert begin(tmp_path).resume()[0] == last[1]
+    for path in last:
+        path.write_bytes(b"damaged")
+    path, position = begin(tmp_path).resume()
+    assert (path, position.in_all) == (best, 3)
+    assert begin(tmp_path).ledger["last"] == [], "what is damaged is not one of the two that are kept"
+    assert capsys.readouterr().out.count("damaged or gone; taking an older checkpoint") == 2
+    best.unlink()
+    assert begin(tmp_path).resume() is None
+    assert f"{run.folder}: no checkpoint is whole; starting at the first step" in capsys.readouterr().out

@@ -205,3 +205,29 @@ def test_a_rank_that_is_killed_ends_the_job_and_the_next_goes_on(finished, tmp_p
     undisturbed = Training(finished, "finetune_from_cutset", tmp_path / "again", max_steps=30).run()
     assert report["train"] == undisturbed["train"]
     assert not re.search("Traceback", training.log.read_text())
+
+
+def test_devices_that_are_told_to_end_while_they_validate_lose_no_step(finished, tmp_path):
+    def training(name):
+        made = Training(finished, "finetune_from_cutset", tmp_path / name, max_steps=6, val_check_interval=3)
+        never = made.command.index("--every-n-steps")
+        del made.command[never : never + 2]  # only the signal has it save
+        short = "model.validation_ds.batch_duration="
+        made.command = [f"{short}5" if word.startswith(short) else word for word in made.command]
+        return made
+
+    broken, deadline = training("broken"), time.monotonic() + 120
+    process = broken.start()
+    while not (broken.log.exists() and "step 3/6" in broken.log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    said = broken.log.read_text()
+    assert "step 3/6  val_wer" not in said and "Traceback" not in said
+    report, undisturbed = broken.run(), training("undisturbed").run()
+    assert report["resumed"] == [3]
+    assert [row["step"] for row in report["validation"]] == [3, 6]
+    for key in ("train", "validation", "best", "model_sha256"):
+        assert report[key] == undisturbed[key]

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -256,6 +257,42 @@ def test_a_damaged_checkpoint_is_passed_over(finished, tmp_path, monkeypatch, ca
     assert report["resumed"] == [3]
     assert f"{newest} is damaged or gone; taking an older checkpoint" in capsys.readouterr().out
     assert [row["step"] for row in report["train"]] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("moment", ["on_validation_start", "on_validation_end"])
+def test_what_is_told_to_end_while_it_validates_loses_no_step(finished, tmp_path, monkeypatch, moment):
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    runs.job["every_n_steps"] = None  # so that only the signal has it save
+    undisturbed = runs.run("undisturbed")
+    with monkeypatch.context() as patch:
+        react = getattr(runs.training.History, moment)
+
+        def react_and_be_told(history, trainer, model):
+            react(history, trainer, model)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        patch.setattr(runs.training.History, moment, react_and_be_told)
+        for _ in range(2):  # the second time in the same validation, which is made once more
+            with pytest.raises(SystemExit):
+                runs.run("broken")
+    assert "last-00000003.ckpt" in kept(tmp_path / "broken")
+    broken = runs.run("broken")
+    assert broken["resumed"] == [3, 3]
+    assert [row["step"] for row in broken["validation"]] == [3, 6, 7]
+    for key in ("train", "validation", "best", "model_sha256"):
+        assert broken[key] == undisturbed[key]
+
+
+def test_the_best_checkpoint_is_one_to_go_on_from(finished, tmp_path, monkeypatch, capsys):
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    undisturbed = runs.run("undisturbed")
+    runs.run("broken", until=5)
+    for checkpoint in (tmp_path / "broken/training").glob("last-*.ckpt"):
+        checkpoint.unlink()
+    broken = runs.run("broken")
+    assert broken["resumed"] == [3], "where it validated for the first time"
+    for key in ("train", "validation", "best", "model_sha256"):
+        assert broken[key] == undisturbed[key]
 
 
 def test_another_run_starts_anew_and_says_why(finished, tmp_path, monkeypatch, capsys):
