@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import re
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -183,8 +185,12 @@ def save_nemo(model: ASRModel, output: Path) -> None:
     """Write ``model`` to ``output``: whole or not at all, and byte for byte the same for the same weights.
 
     NeMo writes the tar in place, with the time of the day in every header and with artifacts named by random UUIDs.
+    What a killed process left of an earlier attempt is deleted.
     """
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".nemo-") as folder:
+    aside = f".nemo-{output.stem}-"  # others may be writing beside it
+    for leftover in output.parent.glob(f"{glob.escape(aside)}????????"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=aside) as folder:
         plain = Path(folder, "model.nemo")
         model.save_to(str(plain))
         with (

@@ -87,11 +87,19 @@ class RunFolder:
                     found["identity"] = dict(identity)
                 self.ledger = found | {"launch": launch}
                 self._write()
+                self._sweep()
                 return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.ledger["launch"] = launch
         self._write()
+
+    def _sweep(self) -> None:
+        """Remove the checkpoints that a killed process left before or after it wrote the ledger."""
+        kept = {entry["name"] for kind in ("last", "best") for entry in self.ledger[kind]}
+        for path in self.folder.glob("*.ckpt"):  # hidden ones as well
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
 
     def _decided(self) -> dict[str, Any]:
         with suppress(UserError):  # the owner tells of a ledger that stays unreadable, and all ranks end with it

@@ -2,11 +2,14 @@
 
 import io
 import tarfile
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nuptse.errors import UserError
-from nuptse.models import repack, train_tokenizer
+from nuptse.models import repack, save_nemo, train_tokenizer
 
 UUIDS = "0" * 32, "f" * 32
 
@@ -50,6 +53,15 @@ def test_the_configuration_points_to_the_renamed_artifact():
 def test_repacking_twice_changes_nothing():
     once = repacked(nemo(UUIDS[0], 1))
     assert repacked(once) == once
+
+
+def test_what_a_killed_process_left_of_a_model_is_removed(tmp_path):
+    model = SimpleNamespace(save_to=lambda path: Path(path).write_bytes(nemo(UUIDS[0], 1)))
+    for name in ("x", "x-y"):
+        left = Path(tempfile.mkdtemp(dir=tmp_path, prefix=f".nemo-{name}-"))
+        (left / "model.nemo").write_bytes(b"half")
+    save_nemo(model, tmp_path / "x.nemo")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [left.name, "x.nemo"], "x-y may still be at work"
 
 
 @pytest.mark.slow

@@ -133,3 +133,14 @@ def test_the_newest_whole_checkpoint_of_either_kind_is_taken(tmp_path, capsys):
     best.unlink()
     assert begin(tmp_path).resume() is None
     assert f"{run.folder}: no checkpoint is whole; starting at the first step" in capsys.readouterr().out
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    run = begin(tmp_path)
+    named = [saved(run, 3), saved(run, 4), saved(run, 3, "best")]
+    (run.folder / "tensorboard").mkdir()
+    left = ["last-00000002.ckpt", ".last-00000005.ckpt", "best-00000001.ckpt", ".best-00000004.ckpt"]
+    for name in left:
+        (run.folder / name).write_bytes(b"left")
+    begin(tmp_path)
+    assert {path.name for path in run.folder.iterdir()} == {"ledger.json", "tensorboard", *(p.name for p in named)}
