@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import os
 import re
 import resource
@@ -183,10 +184,23 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         "options": list(job.options),
         "seconds": round(time.monotonic() - started, 1),
     }
-    with write_atomically(job.output_dir / "train.json") as partial:
-        partial.write_text(json.dumps(report, indent=1) + "\n")
+    write_account(report, job.output_dir / "train.json")
     run.finish(history.state_dict())
     return report
+
+
+def write_account(report: Mapping[str, Any], path: Path) -> None:
+    """Write what a training reports, JSON; a loss or an error rate that is not finite, which JSON has not, as null."""
+    with write_atomically(path) as partial:
+        partial.write_text(json.dumps(_finite(report), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _going_on(run: RunFolder, checkpoint: Path | None) -> str:

@@ -310,6 +310,25 @@ def test_accumulated_batches_are_one_step(training, capsys):
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["1/4", "2/4"]
 
 
+def test_a_batch_without_a_finite_loss_leaves_an_account_that_can_be_read(training, tmp_path, monkeypatch):
+    from nuptse.plan import Plan
+
+    history, trainer = history_of(training, 100), Trainer(max_steps=3)
+    for step, loss in enumerate((1.0, float("nan"), float("inf")), start=1):
+        trainer.global_step = step
+        feed(training, history, trainer, loss)
+    plan = Plan(CONFIG, SCHEMA, ROOT)
+    name = "finetune_from_cutset"
+    folder = tmp_path / "results" / name
+    (folder / "checkpoints").mkdir(parents=True)
+    for file in (f"checkpoints/{name}.nemo", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml"):
+        (folder / file).touch()
+    training.write_account({"options": plan.overrides(name), "train": history.train}, folder / "train.json")
+    assert [row["loss"] for row in json.loads((folder / "train.json").read_text())["train"]] == [1.0, None, None]
+    monkeypatch.chdir(tmp_path)
+    assert plan.is_trained(name), "or the doctor's report would have it trained again for ever"
+
+
 def test_a_loss_that_stays_nan_ends_the_run(training):
     from nuptse.errors import UserError
 
