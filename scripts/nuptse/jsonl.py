@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -16,6 +16,7 @@ import msgspec
 from nuptse.errors import UserError, make_again, write_atomically
 
 Row = TypeVar("Row")
+Found = TypeVar("Found")
 _encoder = msgspec.json.Encoder()
 # What reading raises where a gzip file is cut short or has wrong bytes.
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -47,17 +48,21 @@ def read_rows(path: Path, row: type[Row]) -> Iterator[Row]:
     Raises:
         UserError: a line is no JSON or lacks a field (names file and line), or the file is damaged.
     """
-    return (found for found, _ in read_lines(path, row))
+    return _decoded(path, msgspec.json.Decoder(row).decode)
 
 
 def read_lines(path: Path, row: type[Row]) -> Iterator[tuple[Row, bytes]]:
     """Yield what :func:`read_rows` does, each with its line."""
-    decoder = msgspec.json.Decoder(row)
+    decode = msgspec.json.Decoder(row).decode
+    return _decoded(path, lambda line: (decode(line), line))
+
+
+def _decoded(path: Path, decode: Callable[[bytes], Found]) -> Iterator[Found]:
     number = 0
     try:
         with open_lines(path) as lines:
             for number, line in enumerate(lines, start=1):  # noqa: B007 -- the messages name it
-                yield decoder.decode(line), line
+                yield decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}, line {number}: {error}; {make_again(path)}") from None
     except DAMAGED as error:

@@ -237,8 +237,8 @@ def survey_split(name: str, cuts: Path, tokenizer: Tokenizer | None, audio: Path
     columns: dict[str, list[np.ndarray]] = {column: [np.zeros(0, kind)] for column, kind in _COLUMNS.items()}
     utterances, start = read_utterances(cuts, audio), 0
     while batch := list(islice(utterances, BATCH)):
-        _listen(survey, batch, start, limits)
-        survey.sound.update("".join(f"{utterance.audio}\n" for utterance in batch).encode(errors="surrogatepass"))
+        if audio:
+            _listen(survey, batch, start, limits)
         for column, values in _columns(survey, batch, start, names, measures).items():
             columns[column].append(values.astype(_COLUMNS[column]))
         start += len(batch)
@@ -282,7 +282,8 @@ def _columns(
     survey: Survey, batch: Sequence[Utterance], start: int, names: dict[str, int], measures: TextMeasures
 ) -> dict[str, np.ndarray]:
     """Return the columns of a batch, the first of which has the index ``start``, and add up what has none."""
-    texts = [utterance.text for utterance in batch]
+    texts, audio = [utterance.text for utterance in batch], [utterance.audio for utterance in batch]
+    survey.sound.update("\n".join([*audio, ""]).encode(errors="surrogatepass"))
     measured = measures.of(texts)
     with_unknown = np.flatnonzero(measured[UNKNOWN])
     _count_unknown(survey, [texts[index] for index in with_unknown], measures.unknown)
@@ -291,7 +292,7 @@ def _columns(
     return {
         "ids": fingerprints([utterance.id for utterance in batch]),
         "texts": fingerprints(texts),
-        "audio": fingerprints([utterance.audio for utterance in batch]),
+        "audio": fingerprints(audio),
         "duration_s": np.array([utterance.duration_s for utterance in batch]),
         "speakers": np.array(
             [names.setdefault(name, len(names)) if (name := utterance.speaker) else -1 for utterance in batch]
