@@ -147,7 +147,17 @@ def shards(scratch: Path, rounds: int) -> list[Row]:
 
 def append(scratch: Path, rounds: int) -> list[Row]:
     """Add a tenth to a corpus: what its shards cost beside writing all of them."""
-    files, grown = 10_000, 11_000
+    rows = []
+    for files in (10_000, 40_000):
+        folder = scratch / str(files)
+        folder.mkdir()
+        rows += _append(folder, files, rounds)
+        shutil.rmtree(folder)
+    return rows
+
+
+def _append(scratch: Path, files: int, rounds: int) -> list[Row]:
+    grown = files + files // 10
     corpora.write_audio(scratch / "audio", grown, 128 << 10)
     manifest, saved = scratch / "manifest.json", scratch / "saved"
     plan, out = scratch / "plan.bin", scratch / "out"
