@@ -66,12 +66,12 @@ def unfinished(*below):
 
 
 def say_what_is_unfinished():
-    """Warn who asks for files of which Snakemake may find nothing to do, although a job that they depend on has failed."""
+    """Warn whose single file Snakemake may find up to date, although a job that it depends on has failed."""
     missing = unfinished()(None)
-    if missing and workflow.is_main_process and any("/" in target for target in workflow.dag_settings.targets):
+    if missing and workflow.is_main_process:
         print(
-            f"WARNING: {len(missing)} files are missing that an earlier run was to make, such as {missing[0]}. A target that is "
-            "a file may be left as it was before: run `snakemake` without targets to have all of it as configured.",
+            f"WARNING: {len(missing)} files are missing that an earlier run was to make, such as {missing[0]}. Ask for a rule,"
+            " or for nothing, to have them made: a single file may be left as it was before.",
             file=sys.stderr,
         )
 
