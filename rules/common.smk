@@ -17,6 +17,7 @@ from nuptse.links import check_links
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
 from nuptse.ranks import check_nodes
+from nuptse.repeated_keys import repeated_keys
 from nuptse.unfinished import begin_run, end_run, unfinished_files
 
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
@@ -25,6 +26,14 @@ with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
 
 # A job on a cluster parses this again. It must plan the threads that it was given, not those that its node would allow.
 allotted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) if workflow.remote_exec else None
+
+twice = [
+    mistake
+    for file in (f"{workflow.basedir}/config/config.yaml", *workflow.overwrite_configfiles)
+    for mistake in repeated_keys(Path(file))
+]
+if twice:
+    raise WorkflowError("\n".join(twice))
 
 try:
     check_links()

@@ -97,8 +97,7 @@ def feeding(training: Training, limit_s: float, quadratic_s: float | None = None
 
 def padded_seconds(row: Batch) -> float:
     """Return the audio of a batch with its padding, s."""
-    if row.longest_s is not None:
-        return max(row.utterances * row.longest_s, row.audio_seconds)
+    # Not by the longest utterance: with several devices that is the longest of all their batches.
     return row.audio_seconds / (1 - row.padding) if row.padding < 1 else row.audio_seconds
 
 

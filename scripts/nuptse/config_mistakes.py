@@ -24,6 +24,8 @@ RESERVED_OVERRIDES = re.compile(
     r"|batch_size|num_buckets|bucket_duration_bins|min_duration|max_duration|name)"
     r"|model\.optim\.(lr|name|sched\.(max_steps|warmup_steps)))="
 )
+# What lies below results/ beside the folders of the experiments.
+RESULT_FOLDERS = ("doctor", "figures", "scores", "text_samples", "transcripts")
 # What Nuptse gives to Lightning's Trainer whatever the configuration says.
 OWN_OPTIONS = re.compile(
     r"(trainer\.(callbacks|logger|plugins|enable_checkpointing|enable_progress_bar|enable_model_summary))[.=]"
@@ -230,6 +232,8 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
             yield from _plain_audio_mistakes(key(role), settings[role], config)
     if name in config["models"]:
         yield f"`experiments.{name}` and `models.{name}` have one name, but results are kept by it: rename one"
+    if name in RESULT_FOLDERS:
+        yield f"`experiments.{name}` would put its results into results/{name}, a folder of the workflow: rename it"
     if settings["model"] not in config["models"]:
         known = list(config["models"])
         yield f"`{key('model')}` is {settings['model']!r}, which `models` lacks{suggestion(settings['model'], known)}"
@@ -250,6 +254,12 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
         yield (
             f"`{key('optim.sched.warmup_steps')}` is {warmup}, but `trainer.max_steps` is {steps}: the learning rate"
             " would never reach its peak; lower the one, raise the other, or leave warmup_steps null for a tenth"
+        )
+    lr, min_lr = settings["optim"]["lr"], settings["optim"]["sched"]["min_lr"]
+    if min_lr > lr:
+        yield (
+            f"`{key('optim.sched.min_lr')}` is {min_lr}, above `optim.lr`, {lr}: the learning rate would rise after its"
+            " warm-up, or the training end there; lower the one or raise the other"
         )
     if trainer["val_check_interval"] > steps * trainer["accumulate_grad_batches"]:
         yield (

@@ -17,6 +17,7 @@ from nuptse.ranks import local_rank
 
 # One place for all processes of a machine: TMPDIR and XDG_RUNTIME_DIR are others in a login, a cron job and a service.
 SHARED = Path("/tmp")
+DEVICES = Path("/dev")
 
 
 def lock_folder(shared: Path) -> Path:
@@ -34,6 +35,25 @@ def lock_folder(shared: Path) -> Path:
     return folder
 
 
+def _there_are_gpus(devices: Path) -> bool:
+    """Whether this process may use an NVIDIA GPU. Those of other jobs SLURM hides: their devices cannot be opened."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "all").split(",")
+    if all(name.strip() in ("", "-1") for name in chosen):
+        return False
+    for device in devices.glob("nvidia[0-9]*"):
+        with suppress(OSError), device.open("rb"):
+            return True
+    return False
+
+
+def _unusable(reason: str) -> UserError:
+    return UserError(
+        f"there are NVIDIA GPUs here, but PyTorch {torch.__version__} cannot use them: {reason}. The driver may be"
+        f" too old for CUDA {torch.version.cuda}, PyTorch a build for CPUs, or a container without --nv;"
+        " to train on the CPU, set CUDA_VISIBLE_DEVICES= in the environment"
+    )
+
+
 @contextmanager
 def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
     """Lease as many of the visible GPUs for this process alone; give the trainer's ``accelerator`` and ``devices``.
@@ -42,13 +62,15 @@ def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
     that are started meanwhile see the leased GPUs only, in the same order.
 
     Raises:
-        UserError: fewer GPUs are visible than asked for.
+        UserError: fewer GPUs are visible than asked for, or PyTorch cannot use those that are there.
     """
     count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
     if local_rank() > 0 and count:
         yield {"accelerator": "gpu", "devices": list(range(devices))}  # those that the first process here has leased
         return
     if not count:
+        if accelerator == "auto" and _there_are_gpus(DEVICES):  # or it would be a training on the CPU, for days
+            raise _unusable("it sees none")
         yield {"accelerator": accelerator, "devices": devices}
         return
     if devices > count:
@@ -57,7 +79,10 @@ def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
             " them (CUDA_VISIBLE_DEVICES)"
         )
     folder = lock_folder(SHARED)
-    uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
+    try:
+        uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
+    except (RuntimeError, AssertionError) as error:
+        raise _unusable(str(error).partition("\n")[0]) from error
     slots = [folder / f"{uuid}.lock" for uuid in uuids]
     wanted = "one" if devices == 1 else str(devices)
     with leases(slots, devices, announce=lambda: say(f"waiting for {wanted} of {count} GPUs")) as taken:

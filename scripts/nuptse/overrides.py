@@ -46,7 +46,10 @@ def finetune_overrides(
     """
     train_ds, trainer, optim = settings["train_ds"], settings["trainer"], settings["optim"]
     in_workers = settings["layout"] == "tarred" and train_ds["num_workers"] > 0
-    if settings["layout"] == "tarred" and trainer["limit_train_batches"] is None:
+    if settings["layout"] != "tarred":
+        # Each epoch of data that ends begins at its first utterance: a shorter one would never come to the others.
+        trainer = trainer | {"limit_train_batches": None}
+    elif trainer["limit_train_batches"] is None:
         # Shards are repeated without end, and NeMo wants a length of such a stream: one epoch that is the whole run.
         batches = trainer["max_steps"] * trainer["accumulate_grad_batches"]
         trainer = trainer | {"limit_train_batches": batches}

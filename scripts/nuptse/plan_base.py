@@ -48,12 +48,6 @@ class PlanBase:
         self.allotted = allotted
         self.corpora: Config = self.config["corpora"]
         self.models: Config = self.config["models"]
-        for name, corpus in self.corpora.items():
-            if "folder" in corpus and not Path(corpus["folder"]).is_dir():
-                raise UserError(
-                    f"`corpora.{name}.folder` is {corpus['folder']!r}, which is no folder: give one that exists,"
-                    f" absolute or relative to {Path.cwd()}"
-                )
         self.audio: str | None = self.config["audio"]
         if self.audio is not None and not Path(self.audio).exists():
             raise UserError(
@@ -69,7 +63,20 @@ class PlanBase:
                 )
         self.experiments = {name: resolve_experiment(self.config, name, schema) for name in self.config["experiments"]}
         for name in dict.fromkeys(corpus for corpus, _ in self.used_splits):
+            folder = self.corpora[name].get("folder")
+            if folder is not None and not Path(folder).is_dir():
+                raise UserError(
+                    f"`corpora.{name}.folder` is {folder!r}, which is no folder: give one that exists, absolute or"
+                    f" relative to {Path.cwd()}"
+                )
             _check_source(name, self.corpora[name])
+        for name in dict.fromkeys(settings["model"] for settings in self.experiments.values()):
+            places = self.addresses(self.models[name].get("url", []))
+            if places and not any("://" in place or Path(place).exists() for place in places):
+                raise UserError(
+                    f"`models.{name}.url` is {places[0]!r}, which is no file: give one that exists, absolute or"
+                    " relative to the Snakefile"
+                )
 
     # --- files of the workflow ---
 

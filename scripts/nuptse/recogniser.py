@@ -50,7 +50,9 @@ def set_decoding(model: ASRModel, options: Mapping[str, Any]) -> None:
     )
     try:
         OmegaConf.merge(OmegaConf.structured(known), options)  # NeMo itself passes over names that it does not know
-        model.change_decoding_strategy(OmegaConf.merge(model.cfg.get("decoding") or {}, options), verbose=False)
+        # A copy: what a model was restored with takes no key that its own block lacks.
+        own = OmegaConf.to_container(model.cfg.get("decoding") or OmegaConf.create())
+        model.change_decoding_strategy(OmegaConf.merge(own, options), verbose=False)
         hear(model, [torch.zeros(model.cfg.preprocessor.sample_rate)])  # some decoders look for their packages only now
     except _REFUSALS as error:
         message = " ".join(str(error).split()) or "NeMo cannot read what it names"

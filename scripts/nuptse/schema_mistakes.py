@@ -26,9 +26,18 @@ def yaml_mistakes(node: Any, key: str = "") -> Iterator[str]:
         yield f"`{key}` is {node}: give a number, or null where there is no limit"
 
 
+# JSON Schema takes 4.0 for a whole number; a command line does not.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
 def schema_mistakes(config: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """Return one sentence for each place where ``config`` breaks ``schema``."""
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
+    errors = _Validator(schema).iter_errors(config)
     in_order = sorted(errors, key=lambda error: [str(part) for part in error.absolute_path])
     # What is no block at all needs no word about the keys that it lacks.
     told = [error for error in in_order if not (_chooses_a_key(error) and not isinstance(error.instance, Mapping))]
@@ -110,9 +119,14 @@ def _type_name(types: str | list[str]) -> str:
 
 def _number_hint(value: object) -> str:
     """YAML 1.1 reads ``1e-4`` as text: a float needs a dot and a signed exponent."""
-    if not isinstance(value, str):
+    if not isinstance(value, (str, float)):
         return ""
     try:
-        return f"; write it as {float(value)!r}" if "e" not in value.lower() else f"; YAML wants {float(value):.1e}"
+        number = float(value)
     except ValueError:
         return ""
+    if isinstance(value, str) and "e" in value.lower():
+        return f"; YAML wants {number:.1e}"
+    if number.is_integer():
+        return f"; write it as {int(number)}"
+    return f"; write it as {number}" if isinstance(value, str) else ""

@@ -41,7 +41,10 @@ def test_thinning_keeps_the_ends_and_the_limit(length, limit):
 
 
 def test_feeding_is_of_all_batches_together():
-    rows = [batch(1, audio_seconds=30.0, longest_s=4.0), batch(2, audio_seconds=50.0, longest_s=6.0)]
+    rows = [
+        batch(1, audio_seconds=30.0, longest_s=4.0, padding=1 - 30 / 40),
+        batch(2, audio_seconds=50.0, longest_s=6.0, padding=1 - 50 / 60),
+    ]
     fed = feeding(read(training("a", rows)), 60)
     assert (fed.batches, fed.utterances, fed.audio_s, fed.longest_s) == (2, 10, 40.0, 6.0)
     assert fed.fill == pytest.approx(50 / 60), "10 utterances of 4 and of 6 s with padding, in two batches of 60 s"
@@ -49,9 +52,16 @@ def test_feeding_is_of_all_batches_together():
 
 
 def test_what_long_utterances_count_more_is_part_of_the_fill():
-    rows = [batch(1, audio_seconds=30.0, longest_s=4.0)]
+    rows = [batch(1, audio_seconds=30.0, longest_s=4.0, padding=1 - 30 / 40)]
     assert feeding(read(training("a", rows)), 160, quadratic_s=4.0).fill == pytest.approx(10 * (4 + 4) / 160)
     assert feeding(read(training("a", rows)), 40, devices=2).fill == pytest.approx(40 / 80)
+
+
+def test_padding_of_several_devices_is_not_that_of_the_longest_of_all_batches():
+    """Four batches of 10 utterances, three of 10 s and one of 18 s each, without padding."""
+    row = batch(1, utterances=40, audio_seconds=480.0, longest_s=18.0, padding=0.0)
+    fed = feeding(read(training("a", [row])), 180, devices=4)
+    assert fed.padding == 0 and fed.fill == pytest.approx(480 / 720)
 
 
 def test_no_batch_no_feeding():
@@ -65,7 +75,11 @@ def test_padding_tells_the_padded_audio_where_the_longest_is_unknown():
 
 def test_the_longest_utterance_tells_the_bucket():
     bins = Bins([2.0], 2, [Bucket(1.0, 2.0, 0.4), Bucket(2.0, 3.0, 0.6)])
-    rows = [batch(1, longest_s=1.9, audio_seconds=15.0), batch(2, longest_s=2.0), batch(3, longest_s=2.5)]
+    rows = [
+        batch(1, longest_s=1.9, audio_seconds=15.0, padding=1 - 15 / 19),
+        batch(2, longest_s=2.0),
+        batch(3, longest_s=2.5),
+    ]
     short, long = drawn_buckets(read(training("a", rows)), bins)
     assert (short.batches, short.utterances) == (1, 10)
     assert short.padding == pytest.approx(1 - 15 / 19)

@@ -86,6 +86,9 @@ MINE = {"table": "t.csv", "splits": {"train": "train"}, "language": "en", "text"
 MISTAKES = {
     "unknown key": ("corpora.quickstart.recipt", "librispeech", "`corpora.quickstart.recipt` is not a key that exists; did you mean `recipe`"),
     "unknown top-level key": ("experimnts", {}, "`experimnts` is not a key that exists; did you mean `experiments`"),
+    "min_lr above lr": ("defaults.optim.lr", 5.0e-6, "`defaults.optim.sched.min_lr` is 1e-05, above `optim.lr`, 5e-06"),
+    "text for a whole number": ("defaults.train_ds.num_buckets", "4", "has fewer distinct durations); write it as 4"),
+    "float for a whole number": ("defaults.train_ds.num_buckets", 4.0, "has fewer distinct durations); write it as 4"),
     "unknown trainer key": ("defaults.trainer.train_limit_batches", 50, "did you mean `limit_train_batches`"),
     "wrong type": ("defaults.trainer.max_steps", "many", "`defaults.trainer.max_steps` is 'many', expected a whole number"),
     "YAML reads 1e-4 as text": ("defaults.optim.lr", "1e-4", "YAML wants 1.0e-04"),

@@ -125,7 +125,18 @@ def test_few_jobs_share_the_check_of_audio(num_shards, groups):
 def test_a_missing_corpus_folder_is_refused():
     changed = config()
     changed["corpora"]["mine"] = {"recipe": "yesno", "folder": "/no/where", "splits": {"train": "train"}, "language": "he", "text": []}  # fmt: skip
+    Plan(changed, SCHEMA, ROOT)  # no experiment uses it: it may be on another machine
+    changed["experiments"]["finetune_from_nemo_tarred"]["train"] = [{"corpus": "mine"}]
     with pytest.raises(UserError, match="`corpora.mine.folder` is '/no/where', which is no folder"):
+        Plan(changed, SCHEMA, ROOT)
+
+
+def test_a_missing_model_file_is_refused():
+    changed = config()
+    changed["models"]["mine"] = {"url": "models/none.nemo"}
+    Plan(changed, SCHEMA, ROOT)
+    changed["experiments"]["finetune_from_nemo_tarred"]["model"] = "mine"
+    with pytest.raises(UserError, match=r"`models.mine.url` is '.*models/none.nemo', which is no file"):
         Plan(changed, SCHEMA, ROOT)
 
 
