@@ -71,12 +71,16 @@ class PlanBase:
                 )
             _check_source(name, self.corpora[name])
         for name in dict.fromkeys(settings["model"] for settings in self.experiments.values()):
-            places = self.addresses(self.models[name].get("url", []))
-            if places and not any("://" in place or Path(place).exists() for place in places):
-                raise UserError(
-                    f"`models.{name}.url` is {places[0]!r}, which is no file: give one that exists, absolute or"
-                    " relative to the Snakefile"
-                )
+            self._check_model_file(name, self.models[name].get("url"))
+
+    def _check_model_file(self, name: str, url: str | list[str] | None) -> None:
+        """Refuse a path to a model that is not there; what a mirror lacks is for the download to tell."""
+        is_path = isinstance(url, str) and self.addresses(url) == [self.path(url)]
+        if is_path and not any(Path(place).exists() for place in (self.path(str(url)), f"data/models/{name}.nemo")):
+            raise UserError(
+                f"`models.{name}.url` is {url!r}, which is no file: give one that exists, absolute or relative to the"
+                " Snakefile"
+            )
 
     # --- files of the workflow ---
 

@@ -133,6 +133,7 @@ def test_a_missing_corpus_folder_is_refused():
 
 def test_a_missing_model_file_is_refused():
     changed = config()
+    changed["mirrors"]["quickstart"] = ["nowhere"]  # mirrors are asked when something is fetched from them
     changed["models"]["mine"] = {"url": "models/none.nemo"}
     Plan(changed, SCHEMA, ROOT)
     changed["experiments"]["finetune_from_nemo_tarred"]["model"] = "mine"
