@@ -124,7 +124,7 @@ def page_context(run: Run, gallery: Gallery, account: Account, configfiles: Sequ
                 training,
                 experiments[name]["train_ds"]["batch_duration"],
                 experiments[name]["train_ds"]["quadratic_duration"],
-                experiments[name]["trainer"]["devices"] * experiments[name]["trainer"]["num_nodes"],
+                experiments[name]["trainer"]["devices"] * experiments[name]["trainer"].get("num_nodes", 1),
             )
             for name, training in run.trainings.items()
         },
