@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def known_recipes() -> list[str]:
 _PREPARE = re.compile(r"^def prepare_([a-z0-9_]+)\(", re.MULTILINE)
 
 
+@cache
 def trainer_options() -> list[str]:
     """Return the options of the installed Lightning's Trainer, from its source as above; empty where there is none."""
     spec = importlib.util.find_spec("lightning")
