@@ -13,7 +13,7 @@ import torch
 
 from nuptse.errors import UserError, say
 from nuptse.leases import leases
-from nuptse.ranks import local_rank
+from nuptse.ranks import local_rank, visible_gpus
 
 # One place for all processes of a machine: TMPDIR and XDG_RUNTIME_DIR are others in a login, a cron job and a service.
 SHARED = Path("/tmp")
@@ -37,10 +37,7 @@ def lock_folder(shared: Path) -> Path:
 
 def _there_are_gpus(devices: Path) -> bool:
     """Whether this process may use an NVIDIA GPU. Those of other jobs SLURM hides: their devices cannot be opened."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "all").split(",")
-    if all(name.strip() in ("", "-1") for name in chosen):
-        return False
-    for device in devices.glob("nvidia[0-9]*"):
+    for device in devices.glob("nvidia[0-9]*") if visible_gpus(devices) else ():
         with suppress(OSError), device.open("rb"):
             return True
     return False

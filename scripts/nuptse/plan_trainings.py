@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from nuptse.finding_codes import parse_acceptance
 from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
 from nuptse.plan_base import as_json, checks, identity
 from nuptse.plan_corpora import CorpusPlan
+from nuptse.ranks import visible_gpus
 
 
 class TrainingPlan(CorpusPlan):
@@ -213,10 +213,3 @@ class _Account(msgspec.Struct):
     """Of train.json, which may be long, only what is asked for."""
 
     options: list[str]
-
-
-def visible_gpus() -> int:
-    """Return how many NVIDIA GPUs a job on this machine may use, without importing torch."""
-    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))

@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nuptse.errors import UserError
@@ -140,3 +141,10 @@ def gather(trainer: Any, values: Sequence[float]) -> list[list[float]]:
     own = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
     rows: list[list[float]] = trainer.strategy.all_gather(own).tolist()
     return rows
+
+
+def visible_gpus(devices: Path = Path("/dev")) -> int:
+    """Return how many NVIDIA GPUs a job on this machine may use, without importing torch."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
+    return len(list(devices.glob("nvidia[0-9]*")))

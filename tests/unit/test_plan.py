@@ -9,7 +9,7 @@ import yaml
 from nuptse.errors import UserError
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
-from nuptse.plan_trainings import visible_gpus
+from nuptse.ranks import visible_gpus
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
