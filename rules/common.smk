@@ -17,7 +17,7 @@ from nuptse.links import check_links
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
 from nuptse.ranks import check_nodes
-from nuptse.repeated_keys import repeated_keys
+from nuptse.repeated_keys import check_keys
 from nuptse.unfinished import begin_run, end_run, unfinished_files
 
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
@@ -27,15 +27,8 @@ with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
 # A job on a cluster parses this again. It must plan the threads that it was given, not those that its node would allow.
 allotted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) if workflow.remote_exec else None
 
-twice = [
-    mistake
-    for file in (f"{workflow.basedir}/config/config.yaml", *workflow.overwrite_configfiles)
-    for mistake in repeated_keys(Path(file))
-]
-if twice:
-    raise WorkflowError("\n".join(twice))
-
 try:
+    check_keys([f"{workflow.basedir}/config/config.yaml", *workflow.overwrite_configfiles])
     check_links()
     plan = Plan(config, schema, Path(workflow.basedir), cores=workflow.resource_settings.cores, allotted=allotted)
 except UserError as mistakes:
@@ -76,8 +69,7 @@ def unfinished(*below):
 
 def say_what_is_unfinished():
     """Warn whose single file Snakemake may find up to date, although a job that it depends on has failed."""
-    missing = unfinished()(None)
-    if missing and workflow.is_main_process:
+    if workflow.is_main_process and (missing := unfinished()(None)):
         print(
             f"WARNING: {len(missing)} files are missing that an earlier run was to make, such as {missing[0]}. Ask for a rule,"
             " or for nothing, to have them made: a single file may be left as it was before.",

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
+
+from nuptse.errors import UserError
+
+
+def check_keys(files: Iterable[str | Path]) -> None:
+    """Refuse keys that stand twice in one block of a configuration file.
+
+    Raises:
+        UserError: there are some; each has a sentence.
+    """
+    if mistakes := [mistake for file in files for mistake in repeated_keys(Path(file))]:
+        raise UserError("\n".join(mistakes))
 
 
 def repeated_keys(path: Path) -> Iterator[str]:
