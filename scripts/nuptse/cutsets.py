@@ -11,9 +11,9 @@ import msgspec
 from nuptse.audio_facts import AudioFacts
 from nuptse.audio_problems import PROBLEMS, AudioLimits, errors_of
 from nuptse.errors import UserError, make_again
-from nuptse.jsonl import read_rows, row_writer, write_rows
+from nuptse.jsonl import read_rows, row_writer
 from nuptse.ledgers import Amount, Histogram, Ledger
-from nuptse.scratch import scratch_database
+from nuptse.scratch import ScratchTable, scratch_database
 
 
 class Rejected(msgspec.Struct):
@@ -33,7 +33,7 @@ def build_cutset(
     limits: AudioLimits | None = None,
     rejected: Iterable[Path] = (),
 ) -> None:
-    """Write the cuts of one split, sorted by id, and the recordings and supervisions that they are made of.
+    """Write the cuts of one split, in the order of the selection, and the recordings and supervisions of them.
 
     Args:
         selected: cuts of ``nuptse.selection``.
@@ -50,11 +50,12 @@ def build_cutset(
     ledger.kept, ledger.histogram = Amount(), Histogram()
     with (
         scratch_database() as database,
+        row_writer(outputs["recordings"]) as write_recording,
         row_writer(outputs["supervisions"]) as write_supervision,
         row_writer(outputs["cuts"]) as write_cut,
         row_writer(outputs["quarantine"]) as quarantine,
     ):
-        database.execute("CREATE TABLE recordings (id TEXT PRIMARY KEY, row BLOB)")
+        seen = ScratchTable(database, "recordings")
         for row in (row for path in rejected if path.exists() for row in read_rows(path, Rejected)):
             quarantine(_rejected_row(row))
             ledger.taken.add(row.seconds or 0.0)
@@ -65,15 +66,13 @@ def build_cutset(
                 quarantine(_quarantine_row(cut, facts, codes))
                 ledger.quarantine(f"bad audio: {codes[0]}", cut["duration"])
                 continue
-            recording = cut["recording"]["id"], msgspec.json.encode(cut["recording"])
-            database.execute("INSERT OR IGNORE INTO recordings VALUES (?, ?)", recording)
+            if seen.add(cut["recording"]["id"], ""):
+                write_recording(cut["recording"])
             write_supervision(cut["supervisions"][0] | {"start": cut["start"]})
             write_cut(cut)
             ledger.keep(cut["duration"])
         if not ledger.kept.utterances:
             raise UserError(f"{ledger.corpus}/{ledger.split}: no utterance is left ({ledger})")
-        rows = database.execute("SELECT row FROM recordings ORDER BY id")
-        write_rows(outputs["recordings"], (msgspec.Raw(row) for (row,) in rows))
     ledger.histogram.sort()
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -252,7 +253,7 @@ Publish = Callable[[Task, Sequence[Cut], Mapping[str, str], float, Mapping[str, 
 def publish_utterances(
     task: Task, cuts: Sequence[Cut], texts: Mapping[str, str], seconds: float, settings: Mapping[str, Any]
 ) -> None:
-    """Write a transcript for each cut, and the timing.
+    """Write a transcript for each cut, sorted by id, and the timing.
 
     Args:
         texts: hypothesis of each cut, by id.
@@ -260,7 +261,8 @@ def publish_utterances(
         settings: part of the timing.
     """
     speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
-    write_rows(task.transcripts, (transcript(row, speakers, texts) for row in nemo_rows(task.cuts)))
+    rows = sorted(nemo_rows(task.cuts), key=itemgetter("id"))
+    write_rows(task.transcripts, (transcript(row, speakers, texts) for row in rows))
     audio_s = sum(cut.duration for cut in cuts)
     timing = {"seconds": round(seconds, 3), "audio_seconds": round(audio_s, 3), "rtf": round(seconds / audio_s, 6)}
     with write_atomically(task.timing) as path:
