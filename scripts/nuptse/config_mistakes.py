@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from nuptse.filters import filter_mistakes
 from nuptse.finding_codes import CODES, parse_acceptance
+from nuptse.override_mistakes import override_mistakes
 from nuptse.schema_mistakes import join_key, suggestion
 from nuptse.settings import Config, resolve_experiment, resolve_urls
 from nuptse.source_settings import corpus_source, source_paths
 from nuptse.splits import split_mistakes, split_names
 from nuptse.text import profile_mistakes
 
-# Options that Nuptse derives from its own keys: set there, they are checked and part of the plan.
-RESERVED_OVERRIDES = re.compile(
-    r"(trainer\.(max_steps|max_epochs|val_check_interval|limit_train_batches|accumulate_grad_batches|devices|num_nodes|strategy)"
-    r"|model\.(train_ds|validation_ds)\.(manifest_filepath|tarred_audio_filepaths|cuts_path|input_cfg|batch_duration"
-    r"|batch_size|num_buckets|bucket_duration_bins|min_duration|max_duration|name)"
-    r"|model\.optim\.(lr|name|sched\.(max_steps|warmup_steps)))="
-)
 # What lies below results/ beside the folders of the experiments.
 RESULT_FOLDERS = ("doctor", "figures", "scores", "text_samples", "transcripts")
-# What Nuptse gives to Lightning's Trainer whatever the configuration says.
-OWN_OPTIONS = re.compile(
-    r"(trainer\.(callbacks|logger|plugins|enable_checkpointing|enable_progress_bar|enable_model_summary))[.=]"
-)
 
 
 def meaning_mistakes(config: Config, schema: Mapping[str, Any]) -> Iterator[str]:
@@ -151,17 +139,6 @@ def known_recipes() -> list[str]:
 
 
 _PREPARE = re.compile(r"^def prepare_([a-z0-9_]+)\(", re.MULTILINE)
-
-
-@cache
-def trainer_options() -> list[str]:
-    """Return the options of the installed Lightning's Trainer, from its source as above; empty where there is none."""
-    spec = importlib.util.find_spec("lightning")
-    if spec is None or spec.origin is None:
-        return []
-    tree = ast.parse((Path(spec.origin).parent / "pytorch" / "trainer" / "trainer.py").read_text("utf-8"))
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    return next([option.arg for option in node.args.kwonlyargs] for node in functions if node.name == "__init__")
 
 
 def _url_mistakes(key: str, url: str | list[str], mirrors: Mapping[str, list[str]]) -> Iterator[str]:
@@ -285,15 +262,5 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
             f"`{key('train_ds.num_workers')}` is 0, but `trainer.{several}` is {trainer[several]}: processes that read"
             " shards themselves would all train on the same batches; set num_workers to 1 or more"
         )
-    for override in settings["overrides"]:
-        if reserved := RESERVED_OVERRIDES.match(override):
-            yield f"`{key('overrides')}` sets `{reserved[1]}`, which has a key of its own: set it there"
-        elif own := OWN_OPTIONS.match(override):
-            yield f"`{key('overrides')}` sets `{own[1]}`, which Nuptse sets itself: remove it"
-        elif override.startswith("trainer."):
-            option, known = re.split("[.=]", override)[1], trainer_options()
-            if known and option not in known:
-                yield (
-                    f"`{key('overrides')}` sets `trainer.{option}`, which Lightning's Trainer does not know"
-                    f"{suggestion(option, known)}"
-                )
+    for mistake in override_mistakes(settings):
+        yield f"`{key('overrides')}` sets {mistake}"

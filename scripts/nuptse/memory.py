@@ -16,7 +16,7 @@ FLOATS_OF_A_SCORE = 3
 FLOATS_OF_SUBSAMPLING = 2.2
 # Weights, gradients and two moments of Adam, in float32.
 BYTES_OF_A_PARAMETER = 16
-BYTES_OF_A_FLOAT = {"32-true": 4.0, "16-mixed": 2.5, "bf16-mixed": 2.5, "bf16-true": 2.0}
+BYTES_OF_A_FLOAT = {"32-true": 4.0, "16-mixed": 2.5, "bf16-mixed": 2.5}
 
 
 def training_bytes(base: BaseModel, batch_s: float, longest_s: float, precision: str) -> int | None:

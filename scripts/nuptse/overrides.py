@@ -19,6 +19,9 @@ DATA_FILES = {
 }
 # What a cut of a mix tells about the corpus that it came from; a tag in the words of NeMo's `input_cfg`.
 SOURCE_TAG = "source"
+# How NeMo's loaders name data, and what a training sets as soon as it has seen its data, model and GPU.
+DATA_OPTIONS = ("input_cfg", "manifest_filepath", "tarred_audio_filepaths", "cuts_path", "shar_path")
+FROM_DATA = ("bucket_duration_bins", "pin_memory", "sample_rate")
 # Text that YAML reads as text without quotes.
 PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off)$)[A-Za-z_/][\w./-]*", re.IGNORECASE)
 # Shards cannot be validated on: the loader repeats them without end.
@@ -44,6 +47,19 @@ def finetune_overrides(
         num_shards: tar shards of each corpus.
         patterns: of shards that are used as they are.
     """
+    train = _train_data(settings["layout"], settings["train"], num_shards, patterns or {})
+    validation = _validation_data(VALIDATION_LAYOUT[settings["layout"]], settings["validation"])
+    return list(_flatten(_options(settings, train, validation))) + list(settings["overrides"])
+
+
+def own_options(settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of all options that come from the keys of an experiment, or that only its data tells."""
+    of_data = dict.fromkeys([*DATA_OPTIONS, *FROM_DATA])
+    return [line.split("=", 1)[0] for line in _flatten(_options(settings, of_data, of_data | {"name": None}))]
+
+
+def _options(settings: Mapping[str, Any], train: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as a tree: ``train`` and ``validation`` are those that name the data."""
     train_ds, trainer, optim = settings["train_ds"], settings["trainer"], settings["optim"]
     in_workers = settings["layout"] == "tarred" and train_ds["num_workers"] > 0
     if settings["layout"] != "tarred":
@@ -58,7 +74,7 @@ def finetune_overrides(
         "model": {
             "train_ds": {
                 "use_lhotse": True,
-                **_train_data(settings["layout"], settings["train"], num_shards, patterns or {}),
+                **train,
                 **{key: value for key, value in train_ds.items() if key != "num_buckets"},
                 "use_bucketing": train_ds["num_buckets"] > 1,
                 "shuffle": True,
@@ -72,7 +88,7 @@ def finetune_overrides(
             },
             "validation_ds": {
                 "use_lhotse": True,
-                **_validation_data(VALIDATION_LAYOUT[settings["layout"]], settings["validation"]),
+                **validation,
                 **settings["validation_ds"],
                 "batch_duration": settings["validation_ds"]["batch_duration"] or train_ds["batch_duration"],
                 "shuffle": False,
@@ -94,7 +110,7 @@ def finetune_overrides(
     }
     if settings["spec_augment"] is not None:
         tree["model"]["spec_augment"] = settings["spec_augment"]
-    return list(_flatten(tree)) + list(settings["overrides"])
+    return tree
 
 
 def _train_data(

@@ -43,6 +43,10 @@ from nuptse.sharing import share_out
 from nuptse.validation import validate_longest_first
 
 
+# Cuts in the bucketing window, where fewer would do: so that neighbours in a batch are not always the same.
+LEAST_WINDOW = 1000
+
+
 class Interrupted(Exception):
     """A training that ended before its last step, whatever the exit status of the library would be."""
 
@@ -252,6 +256,8 @@ def resolve_options(job: Job) -> DictConfig:
     if "input_cfg" in train_ds:
         for entry, source in zip(train_ds.input_cfg, plan["sources"], strict=True):
             entry["weight"] = source["weight"]
+    if train_ds.bucket_buffer_size is None:
+        train_ds.bucket_buffer_size = bucket_window(plan, train_ds)
     # More than there is would only make the endless layouts read everything several times before the first batch.
     utterances = sum(source["utterances"] for source in plan["sources"])
     for buffer in ("shuffle_buffer_size", "bucket_buffer_size"):
@@ -259,6 +265,24 @@ def resolve_options(job: Job) -> DictConfig:
     pinned = torch.cuda.is_available()
     train_ds.pin_memory = config.model.validation_ds.pin_memory = pinned
     return config
+
+
+def bucket_window(plan: Mapping[str, Any], train_ds: Mapping[str, Any]) -> int:
+    """Return how many cuts the bucketing window holds: as many as make a batch of each bucket.
+
+    Lhotse takes a batch out of a bucket that has a whole one. With less than half of that in all of them there is often
+    none, and batches come out small: 30 buckets of one-second utterances want 9,000 cuts for batches of 300 s.
+
+    Args:
+        plan: output of ``duration_bins.plan_bins``.
+        train_ds: options of the loader.
+    """
+    weights = [source["weight"] for source in plan["sources"]]
+    means = [source["kept"]["seconds"] / source["kept"]["utterances"] for source in plan["sources"]]
+    mean = sum(weight * each for weight, each in zip(weights, means, strict=True)) / sum(weights)
+    quadratic = train_ds["quadratic_duration"]
+    batch = train_ds["batch_duration"] / (mean + mean**2 / quadratic if quadratic else mean)
+    return max(LEAST_WINDOW, math.ceil(plan["num_buckets"] * min(batch, train_ds["batch_size"] or batch)))
 
 
 def _names(config: DictConfig) -> list[str]:
@@ -277,7 +301,10 @@ def set_up(model: ASRModel, config: DictConfig) -> None:
         config.model[section].sample_rate = model.cfg.sample_rate
     model.setup_training_data(config.model.train_ds)
     model.setup_multiple_validation_data(config.model.validation_ds)
-    model.setup_optimization(config.model.optim)
+    try:
+        model.setup_optimization(config.model.optim)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"NeMo refuses `optim` or what `overrides` set of `model.optim`: {error}") from error
 
 
 def make_trainer(options: Mapping[str, Any], **own: Any) -> pl.Trainer:

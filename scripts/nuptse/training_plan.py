@@ -204,6 +204,17 @@ def _bucket_findings(
             "take fewer buckets",
             train_ds__num_buckets=max(1, int(kept_s / plan.batch_s)),
         )
+        return
+    window, wanted = settings["train_ds"]["bucket_buffer_size"], made * plan.batch_utterances / 2
+    if made > 1 and window is not None and window < min(wanted, sum(source.utterances for source in plan.sources)):
+        yield finding(
+            "starved_buckets",
+            WARNING,
+            f"the bucketing window of {window} utterances holds {window / made:.0f} for each of {made} buckets, but a"
+            f" batch has about {plan.batch_utterances:.0f}: batches come out smaller than asked for",
+            "leave train_ds.bucket_buffer_size to Nuptse, or take fewer buckets",
+            train_ds__bucket_buffer_size=None,
+        )
 
 
 def _limit_findings(train: Sequence[Survey], bins: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[Finding]:

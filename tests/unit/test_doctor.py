@@ -309,6 +309,10 @@ def many_buckets(study):
     study.config["defaults"]["train_ds"]["num_buckets"] = 40
 
 
+def small_window(study):
+    study.config["defaults"]["train_ds"] |= {"num_buckets": 2, "bucket_buffer_size": 2, "batch_duration": 10}
+
+
 def short_limit(study):
     study.config["defaults"]["train_ds"]["max_duration"] = 3.0
 
@@ -349,6 +353,7 @@ BROKEN = {
     "many_passes x warning": many_steps,
     "long_utterances x warning": longer_than_a_batch,
     "starved_buckets x warning": many_buckets,
+    "starved_buckets x warning ": small_window,
     "duration_limits a/train warning": short_limit,
     "rare_validation x note": one_validation,
     "costly_validation x note": many_validations,

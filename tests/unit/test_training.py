@@ -60,6 +60,20 @@ def test_bins_and_buffers_come_from_the_data(training, job):
     assert train_ds.shuffle_buffer_size == train_ds.bucket_buffer_size == 10, "not more than there is"
 
 
+def test_the_window_holds_a_batch_of_each_bucket(training, job):
+    """Of one-second utterances 60 make a batch of 60 s: 4 buckets want 240, 40 want 2,400."""
+    second = [1 + number / 1e6 for number in range(5000)]
+
+    def window(**changes):
+        return training.resolve_options(job("finetune_from_cutset", second, **changes)).model.train_ds.bucket_buffer_size
+
+    assert window(quadratic_duration=None) == 1000, "the least"
+    assert window(quadratic_duration=None, num_buckets=40) == pytest.approx(2400, rel=0.01)
+    assert window(quadratic_duration=1, num_buckets=40) == pytest.approx(1200, rel=0.01)
+    assert window(quadratic_duration=None, num_buckets=40, batch_size=30) == 1200
+    assert window(quadratic_duration=None, num_buckets=40, bucket_buffer_size=70) == 70
+
+
 def test_a_single_duration_turns_bucketing_off(training, job):
     train_ds = training.resolve_options(job("finetune_from_cutset", [2.0] * 5)).model.train_ds
     assert train_ds.use_bucketing is False
