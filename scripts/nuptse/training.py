@@ -42,7 +42,6 @@ from nuptse.schema_mistakes import suggestion
 from nuptse.sharing import share_out
 from nuptse.validation import validate_longest_first
 
-
 # Cuts in the bucketing window, where fewer would do: so that neighbours in a batch are not always the same.
 LEAST_WINDOW = 1000
 

@@ -122,7 +122,9 @@ def measure(layout: str, workers: int, group: str) -> dict[str, float]:
     utterances = plan["sources"][0]["utterances"]
     changes = {"batch_duration": BATCH_S, "quadratic_duration": QUADRATIC_S, "num_workers": workers}
     changes |= {"num_buckets": plan["num_buckets"], "bucket_duration_bins": plan["bucket_duration_bins"]}
-    changes |= {name: min(config[name] or utterances, utterances) for name in ("shuffle_buffer_size", "bucket_buffer_size")}
+    changes |= {
+        name: min(config[name] or utterances, utterances) for name in ("shuffle_buffer_size", "bucket_buffer_size")
+    }
     changes |= {"shard_seed": "randomized", "sample_rate": 16000}
     config = OmegaConf.merge(config, changes)
     if layout == "shar":

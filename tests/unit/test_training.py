@@ -65,7 +65,9 @@ def test_the_window_holds_a_batch_of_each_bucket(training, job):
     second = [1 + number / 1e6 for number in range(5000)]
 
     def window(**changes):
-        return training.resolve_options(job("finetune_from_cutset", second, **changes)).model.train_ds.bucket_buffer_size
+        return training.resolve_options(
+            job("finetune_from_cutset", second, **changes)
+        ).model.train_ds.bucket_buffer_size
 
     assert window(quadratic_duration=None) == 1000, "the least"
     assert window(quadratic_duration=None, num_buckets=40) == pytest.approx(2400, rel=0.01)
