@@ -100,10 +100,14 @@ class Verdict:
     rivals: list[Comparison]
 
     @property
+    def names(self) -> str:
+        """Who is best, several if their rate is the same."""
+        return " and ".join(self.best) if len(self.best) < 3 else f"{self.best[0]} and {len(self.best) - 1} others"
+
+    @property
     def sentence(self) -> str:
         """Who is best, and how sure that is."""
-        names = " and ".join(self.best) if len(self.best) < 3 else f"{self.best[0]} and {len(self.best) - 1} others"
-        verb = "is" if len(self.best) == 1 else "are"
+        names, verb = self.names, "is" if len(self.best) == 1 else "are"
         if not (compared := self.against_base):
             return f"{names} {verb} best; the base was not scored here."
         if compared.difference >= 0:
