@@ -12,12 +12,12 @@ sys.path.insert(0, f"{workflow.basedir}/scripts")
 
 from nuptse.addresses import hand_over
 from nuptse.clocks import bring_back
+from nuptse.config_files import check_files
 from nuptse.errors import UserError
 from nuptse.links import check_links
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
 from nuptse.ranks import check_nodes
-from nuptse.repeated_keys import check_keys
 from nuptse.unfinished import begin_run, end_run, unfinished_files
 
 with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
@@ -28,7 +28,7 @@ with open(f"{workflow.basedir}/config/schema.yaml", encoding="utf-8") as stream:
 allotted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) if workflow.remote_exec else None
 
 try:
-    check_keys([f"{workflow.basedir}/config/config.yaml", *workflow.overwrite_configfiles])
+    check_files([f"{workflow.basedir}/config/config.yaml", *workflow.overwrite_configfiles], config)
     check_links()
     plan = Plan(config, schema, Path(workflow.basedir), cores=workflow.resource_settings.cores, allotted=allotted)
 except UserError as mistakes:

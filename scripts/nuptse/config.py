@@ -13,6 +13,9 @@ from nuptse.errors import UserError
 from nuptse.schema_mistakes import schema_mistakes, yaml_mistakes
 from nuptse.settings import Config, fill_defaults
 
+# Sections whose blocks an overlay may remove.
+REMOVABLE = ("mirrors", "corpora", "models", "experiments")
+
 
 def load_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     """Return a checked copy of ``config`` in which every key of the corpora, models and mirrors has a value.
@@ -37,10 +40,9 @@ def load_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
 
 def without_removed(config: Mapping[str, Any]) -> Config:
     """Return ``config`` without the blocks that an overlay removed by giving them as null."""
-    sections = ("mirrors", "corpora", "models", "experiments")
     return {
         key: {name: block for name, block in value.items() if block is not None}
-        if key in sections and isinstance(value, Mapping)
+        if key in REMOVABLE and isinstance(value, Mapping)
         else value
         for key, value in config.items()
     }

@@ -281,7 +281,8 @@ def bucket_window(plan: Mapping[str, Any], train_ds: Mapping[str, Any]) -> int:
     mean = sum(weight * each for weight, each in zip(weights, means, strict=True)) / sum(weights)
     quadratic = train_ds["quadratic_duration"]
     batch = train_ds["batch_duration"] / (mean + mean**2 / quadratic if quadratic else mean)
-    return max(LEAST_WINDOW, math.ceil(plan["num_buckets"] * min(batch, train_ds["batch_size"] or batch)))
+    wanted: float = plan["num_buckets"] * min(batch, train_ds["batch_size"] or batch)
+    return max(LEAST_WINDOW, math.ceil(wanted))
 
 
 def _names(config: DictConfig) -> list[str]:
