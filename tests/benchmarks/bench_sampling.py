@@ -1,8 +1,8 @@
 """Padding and fill of the batches that Lhotse's sampler makes, by its settings; a table of bench.py, no audio is read.
 
-Of 28,000 made-up utterances about as long as those of LibriSpeech's train-clean-100 and, where OPENSLR_MIRROR names a
-mirror, of the real ones of its train-clean-5: once, as in an epoch, whose last batches are not full, and as in a stream of
-shards. Each setting runs for an epoch.
+Of 28,000 made-up utterances about as long as those of LibriSpeech's train-clean-100, of 120,000 of a second and, where
+OPENSLR_MIRROR names a mirror, of the real ones of its train-clean-5: once, as in an epoch, whose last batches are not full,
+and as in a stream of shards. Each setting runs for an epoch.
 """
 
 from __future__ import annotations
@@ -58,6 +58,20 @@ SETTINGS = [
     Setting("no buckets", num_buckets=1),
     Setting("2-D bins, 15 x 2", num_buckets=15, two_d=True),
 ]
+# Of short utterances a batch takes many, and the window must hold as many of each bucket.
+FOR_COMMANDS = [
+    Setting("window of 1,000", buffer_size=1000),
+    Setting("window of 2,000"),
+    Setting("window of 4,000", buffer_size=4000),
+    Setting("window of 8,500, a batch of each bucket", buffer_size=8500),
+    Setting("window of 17,000", buffer_size=17_000),
+]
+
+
+def like_spoken_commands(count: int, seed: int = 0) -> Iterator[float]:
+    """Yield durations (s) around one second."""
+    random_ = random.Random(seed)
+    return (round(min(max(random_.gauss(1, 0.2), 0.3), 2) * 16000) / 16000 for _ in range(count))
 
 
 def like_train_clean_100(count: int, seed: int = 0) -> Iterator[float]:
@@ -71,7 +85,9 @@ def like_train_clean_100(count: int, seed: int = 0) -> Iterator[float]:
 
 
 def main() -> None:
+    commands = "120,000 of a second, as spoken commands"
     corpora = {"28,000 as in train-clean-100": list(like_train_clean_100(28_000))}
+    corpora[commands] = list(like_spoken_commands(120_000))
     if mirror():
         with tempfile.TemporaryDirectory() as scratch:
             folder = prepared(Path(scratch), OVERLAY)
@@ -81,7 +97,7 @@ def main() -> None:
             corpora["the same, 20 times in a stream"] = durations * 20
     lines = ["| corpus | setting | batches | utterances in one | padding | fill |", "|---|---|---:|---:|---:|---:|"]
     for corpus, durations in corpora.items():
-        for setting in SETTINGS:
+        for setting in FOR_COMMANDS if corpus == commands else SETTINGS:
             batches = list(sample(durations, setting))
             audio, padded = sum(map(sum, batches)), sum(max(batch) * len(batch) for batch in batches)
             utterances = sum(map(len, batches)) / len(batches)
