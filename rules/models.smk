@@ -1,5 +1,5 @@
-# Needs: `models` of the configuration; for a model from scratch data/manifests/{corpus}_cuts_{split}.jsonl.gz.
-# Gives: data/models/{model}.nemo, by one of three rules.
+# Needs: `models` of the configuration; for a tokenizer data/manifests/{corpus}_cuts_{split}.jsonl.gz.
+# Gives: data/models/{model}.nemo, by one of four rules.
 
 
 rule download_model:
@@ -73,4 +73,30 @@ rule build_model:
         architecture=ask(plan.architecture),
     shell:
         "python {input.code[0]:q} --architecture {params.architecture:q} --cuts {input.cuts:q}"
+        " --model {output.model:q} > {log:q} 2>&1"
+
+
+rule adapt_model:
+    """Train a tokenizer on transcripts, and give it to another model, with an untrained decoder."""
+    input:
+        code=code("adapt_model.py"),
+        base=ask(plan.adapted_model),
+        cuts=ask(plan.tokenizer_cuts),
+    output:
+        model="data/models/{model}.nemo",
+    log:
+        "logs/adapt_model/{model}.log",
+    benchmark:
+        "benchmarks/adapt_model/{model}.tsv"
+    wildcard_constraints:
+        model=plan.models_from("from_model"),
+    conda:
+        "../envs/nemo.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        adaptation=ask(plan.adaptation),
+    shell:
+        "python {input.code[0]:q} --base {input.base:q} --adaptation {params.adaptation:q} --cuts {input.cuts:q}"
         " --model {output.model:q} > {log:q} 2>&1"

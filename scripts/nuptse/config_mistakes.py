@@ -158,10 +158,16 @@ def _model_mistakes(key: str, model: Mapping[str, Any], config: Config) -> Itera
         remote = any(address.startswith("http") for address in resolve_urls(model["url"], config["mirrors"]))
         if remote and "sha256" not in model:
             yield f"`{key}` is downloaded but has no `sha256`: a .nemo holds pickled weights, so pin it"
-    elif "sha256" in model and "from_scratch" in model:
-        yield f"`{key}.sha256` belongs to a file, not to a model that is made `from_scratch`: remove it"
+    for made in ("from_scratch", "from_model"):
+        if made not in model:
+            continue
+        yield from _data_mistakes(f"{key}.{made}.tokenizer.train", model[made]["tokenizer"]["train"], config)
+        for check in ("sha256", "bytes"):
+            if check in model:
+                yield f"`{key}.{check}` belongs to a file, not to a model that is made `{made}`: remove it"
+    if other := model.get("from_model"):
+        yield from _other_model_mistakes(f"{key}.from_model.model", other["model"], config["models"])
     if scratch := model.get("from_scratch"):
-        yield from _data_mistakes(f"{key}.from_scratch.tokenizer.train", scratch["tokenizer"]["train"], config)
         if scratch["d_model"] % scratch["n_heads"]:
             yield (
                 f"`{key}.from_scratch.d_model` is {scratch['d_model']}, which {scratch['n_heads']} heads cannot share:"
@@ -171,6 +177,13 @@ def _model_mistakes(key: str, model: Mapping[str, Any], config: Config) -> Itera
             yield f"`{key}.from_scratch.conv_kernel_size` is {scratch['conv_kernel_size']}: it must be odd"
         if (scratch["highfreq"] or 0) > scratch["sample_rate"] / 2:
             yield f"`{key}.from_scratch.highfreq` is {scratch['highfreq']} Hz, above half of `sample_rate`"
+
+
+def _other_model_mistakes(key: str, name: str, models: Mapping[str, Any]) -> Iterator[str]:
+    if name not in models:
+        yield f"`{key}` is {name!r}, which `models` lacks{suggestion(name, list(models))}"
+    elif "from_model" in models[name]:
+        yield f"`{key}` is {name!r}, which is made of another model itself: name that one"
 
 
 def _data_mistakes(key: str, entries: list[Mapping[str, Any]], config: Config) -> Iterator[str]:

@@ -48,8 +48,9 @@ def examine(
 
     Args:
         settings: ``experiment`` (its name), ``model``, ``train``, ``validation``, ``test``, ``train_ds``, ``trainer``
-            and ``warmup_steps`` as it has them; ``from_scratch`` and ``tokenizer_text`` of the model; ``corpora``
-            (``language``, ``text`` and ``filters`` of each); ``doctor`` (thresholds and accepted findings).
+            and ``warmup_steps`` as it has them; ``tokenizer_of`` (the key of the model's tokenizer, None if it comes
+            with one) and ``tokenizer_text``; ``corpora`` (``language``, ``text`` and ``filters`` of each); ``doctor``
+            (thresholds and accepted findings).
         base: the base model, .nemo.
         bins: the duration bins of the experiment.
         splits: every split that it uses.

@@ -9,7 +9,8 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -155,16 +156,48 @@ def build_model(architecture: Mapping[str, Any], cuts: Iterable[Path], output: P
     from nemo.collections.asr.models import EncDecCTCModelBPE
     from omegaconf import OmegaConf
 
+    with _trained_tokenizer(architecture["tokenizer"], cuts) as (folder, learned):
+        pl.seed_everything(architecture["seed"], verbose=False)
+        model = EncDecCTCModelBPE(OmegaConf.create(model_config(architecture, folder)))
+        return f"{_save_made(model, output)}, {learned}"
+
+
+def adapt_model(base: Path, adaptation: Mapping[str, Any], cuts: Iterable[Path], output: Path) -> str:
+    """Write a model like ``base``, but with a tokenizer of its own and an untrained decoder; return a summary.
+
+    Args:
+        base: a model with a tokenizer, .nemo.
+        adaptation: ``tokenizer`` and ``seed`` of ``from_model`` in the configuration.
+        cuts: whose transcripts the tokenizer learns from.
+        output: .nemo.
+
+    Raises:
+        UserError: ``base`` writes letters without a tokenizer.
+    """
+    import lightning.pytorch as pl
+
+    model = restore_model(base, map_location="cpu")
+    if not hasattr(model, "tokenizer"):
+        raise UserError(f"{base} writes letters without a tokenizer, so it cannot get another one: take another model")
+    with _trained_tokenizer(adaptation["tokenizer"], cuts) as (folder, learned):
+        pl.seed_everything(adaptation["seed"], verbose=False)
+        model.change_vocabulary(str(folder), "bpe")
+        return f"{_save_made(model, output)}, {learned}; all but the decoder from {base}"
+
+
+@contextmanager
+def _trained_tokenizer(settings: Mapping[str, Any], cuts: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Give a folder with a tokenizer, for the time of the ``with`` block, and a summary."""
     with tempfile.TemporaryDirectory() as folder:
         transcripts = [text for path in cuts for text in read_transcripts(path)]
-        tokenizer = architecture["tokenizer"]
-        pieces = train_tokenizer(transcripts + tokenizer["text"], tokenizer["vocab_size"], Path(folder))
-        pl.seed_everything(architecture["seed"], verbose=False)
-        model = EncDecCTCModelBPE(OmegaConf.create(model_config(architecture, Path(folder))))
-        model.cfg.tokenizer.dir = "tokenizer"  # not the temporary folder, which the archive would remember
-        save_nemo(model, output)
-    parameters = sum(weight.numel() for weight in model.parameters())
-    return f"{output}: {parameters:,} parameters, {pieces} pieces from {len(transcripts)} transcripts"
+        pieces = train_tokenizer(transcripts + settings["text"], settings["vocab_size"], Path(folder))
+        yield Path(folder), f"{pieces} pieces from {len(transcripts)} transcripts"
+
+
+def _save_made(model: ASRModel, output: Path) -> str:
+    model.cfg.tokenizer.dir = "tokenizer"  # not the temporary folder, which the archive would remember
+    save_nemo(model, output)
+    return f"{output}: {sum(weight.numel() for weight in model.parameters()):,} parameters"
 
 
 def restore_model(path: Path, **options: Any) -> ASRModel:

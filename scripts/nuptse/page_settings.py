@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from nuptse.errors import redact
-from nuptse.settings import Config, model_source
+from nuptse.settings import Config, made_of, model_source
 
 MODEL_RULES = {"url": "download_model", "pretrained": "download_pretrained", "from_scratch": "build_model"}
+MODEL_RULES |= {"from_model": "adapt_model"}
 
 
 def page_settings(config: Config, experiments: Mapping[str, Config], used: Collection[str]) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def page_settings(config: Config, experiments: Mapping[str, Config], used: Colle
         used: names of the corpora that an experiment or a tokenizer reads.
     """
     corpora = {name: _without_secrets(config["corpora"][name]) for name in used}
-    models = {settings["model"] for settings in experiments.values()}
+    models = {name for settings in experiments.values() for name in made_of(settings["model"], config["models"])}
     return {
         "experiments": experiments,
         "corpora": corpora,
@@ -32,7 +33,8 @@ def page_settings(config: Config, experiments: Mapping[str, Config], used: Colle
 def steps(experiments: Mapping[str, Config], corpora: Mapping[str, Config], models: Mapping[str, Config]) -> list[str]:
     """Return the rules whose jobs lead to the error rates, in the order of the work."""
     layouts = {settings["layout"] for settings in experiments.values()}
-    sources = {model_source(models[settings["model"]]) for settings in experiments.values()}
+    bases = [name for settings in experiments.values() for name in made_of(settings["model"], models)]
+    sources = {model_source(models[name]) for name in bases}
     return [
         *(("download_archive", "extract_archives") if any(c["archives"] for c in corpora.values()) else ()),
         *("prepare_manifests", "select_utterances", "check_audio", "build_cutset"),

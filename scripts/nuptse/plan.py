@@ -16,7 +16,7 @@ from nuptse.overrides import data_files
 from nuptse.page_settings import page_settings
 from nuptse.plan_base import as_json
 from nuptse.plan_trainings import TrainingPlan
-from nuptse.settings import model_source
+from nuptse.settings import made_of, model_source
 
 
 class Plan(TrainingPlan):
@@ -98,12 +98,18 @@ class Plan(TrainingPlan):
     def card_facts(self, experiment: str) -> str:
         """Return what a model card says of the configuration, JSON: only that, so that nothing else rewrites a card."""
         settings = self.experiments[experiment]
-        name, model = settings["model"], self.models[settings["model"]]
+        name = settings["model"]
+        origin = self.models[made_of(name, self.models)[0]]
         splits = settings["train"] + self._evaluation_entries(experiment)
         facts = {
             "experiment": experiment,
             "license": settings["license"],
-            "base": {"name": name, "source": model_source(model), "pretrained": model.get("pretrained", "")},
+            "base": {
+                "name": name,
+                "source": model_source(origin),
+                "pretrained": origin.get("pretrained", ""),
+                "adapted": "from_model" in self.models[name],
+            },
             "languages": {entry["corpus"]: self.corpora[entry["corpus"]]["language"] for entry in splits},
             "text": {entry["corpus"]: self.corpora[entry["corpus"]]["text"] for entry in settings["train"]},
             "validation": settings["validation"],
@@ -127,11 +133,12 @@ class Plan(TrainingPlan):
                 name = f"data/manifests/{corpus}_{{}}_{split}"
                 files += [f"data/recipes/{corpus}", f"{name.format('selection')}.json"]
                 files += [f"{name.format(kind)}.jsonl.gz" for kind in ("audio", "cuts")]
+        files += [f"data/models/{model}.nemo" for model in self.used_models]
         for name, settings in self.experiments.items():
             if settings["layout"] == "tarred":
                 files += self._files_of_shards(settings["train"])
             files += [*self.training_data(name), *self.validation_data(name), *self.training_durations(name)]
-            files += [f"results/{name}/duration_bins.json", self.base_model(name)]
+            files.append(f"results/{name}/duration_bins.json")
         files += [*self.doctor_reports(), *(f"results/transcripts/{name}" for name in self.recognisers)]
         return list(dict.fromkeys([*files, *self.all_scores()]))
 

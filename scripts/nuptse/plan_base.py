@@ -13,7 +13,7 @@ from typing import Any
 from nuptse.config import load_config
 from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
-from nuptse.settings import Config, model_source, resolve_experiment, resolve_urls
+from nuptse.settings import Config, made_of, model_source, own_tokenizer, resolve_experiment, resolve_urls
 from nuptse.source_settings import corpus_source, source_paths
 from nuptse.sources import source_files
 from nuptse.splits import split_names
@@ -70,7 +70,7 @@ class PlanBase:
                     f" relative to {Path.cwd()}"
                 )
             _check_source(name, self.corpora[name])
-        for name in dict.fromkeys(settings["model"] for settings in self.experiments.values()):
+        for name in self.used_models:
             self._check_model_file(name, self.models[name].get("url"))
 
     def _check_model_file(self, name: str, url: str | list[str] | None) -> None:
@@ -105,7 +105,7 @@ class PlanBase:
         return list(dict.fromkeys(split for corpus in self.corpora.values() for split in split_names(corpus)))
 
     def models_from(self, source: str) -> str:
-        """Return a regular expression for the models from ``pretrained``, ``url`` or ``from_scratch``."""
+        """Return a regular expression for the models of this kind of source, see ``model_source``."""
         return any_of(name for name, model in self.models.items() if model_source(model) == source)
 
     def corpora_from(self, kind: str) -> str:
@@ -113,13 +113,19 @@ class PlanBase:
         return any_of(name for name, corpus in self.corpora.items() if kind in corpus)
 
     @cached_property
+    def used_models(self) -> list[str]:
+        """The base models of the experiments, and those that they are made of, which come before them."""
+        names = [settings["model"] for settings in self.experiments.values()]
+        return list(dict.fromkeys(model for name in names for model in made_of(name, self.models)))
+
+    @cached_property
     def used_splits(self) -> list[tuple[str, str]]:
         """Every (corpus, split) that an experiment or the tokenizer of its model reads."""
         entries = []
         for settings in self.experiments.values():
             entries += settings["train"] + settings["validation"] + settings["test"]
-            if scratch := self.models[settings["model"]].get("from_scratch"):
-                entries += scratch["tokenizer"]["train"]
+        for model in self.used_models:
+            entries += (own_tokenizer(self.models[model]) or {"train": []})["train"]
         return list(dict.fromkeys((entry["corpus"], entry["split"]) for entry in entries))
 
     def of_each_split(self, pattern: str) -> list[str]:

@@ -13,6 +13,7 @@ from nuptse.overrides import VALIDATION_LAYOUT, data_files, finetune_overrides
 from nuptse.plan_base import as_json, checks, identity
 from nuptse.plan_corpora import CorpusPlan
 from nuptse.ranks import visible_gpus
+from nuptse.settings import model_source, own_tokenizer
 
 
 class TrainingPlan(CorpusPlan):
@@ -44,10 +45,20 @@ class TrainingPlan(CorpusPlan):
         return name
 
     def tokenizer_cuts(self, model: str) -> list[str]:
-        return data_files("cutset", self.models[model]["from_scratch"]["tokenizer"]["train"])
+        tokenizer = own_tokenizer(self.models[model])
+        return data_files("cutset", tokenizer["train"]) if tokenizer else []
 
     def architecture(self, model: str) -> str:
         return as_json(self.models[model]["from_scratch"])
+
+    def adapted_model(self, model: str) -> str:
+        """Return the model that another one is made of."""
+        return f"data/models/{self.models[model]['from_model']['model']}.nemo"
+
+    def adaptation(self, model: str) -> str:
+        """Return what makes it another one, JSON."""
+        settings = self.models[model]["from_model"]
+        return as_json({key: settings[key] for key in ("tokenizer", "seed")})
 
     # --- experiments ---
 
@@ -186,7 +197,8 @@ class TrainingPlan(CorpusPlan):
     def examined_settings(self, experiment: str) -> str:
         """Return what the doctor compares with the data, JSON; see ``examination.examine``."""
         settings = self.experiments[experiment]
-        scratch = self.models[settings["model"]].get("from_scratch")
+        model = self.models[settings["model"]]
+        tokenizer = own_tokenizer(model)
         corpora = {name.partition("/")[0] for name in self.examined_splits(experiment)}
         keys = ("model", "train", "validation", "test", "train_ds")
         trainer = ("max_steps", "val_check_interval", "accumulate_grad_batches", "precision")
@@ -202,8 +214,8 @@ class TrainingPlan(CorpusPlan):
                 "corpora": {
                     name: {key: self.corpora[name][key] for key in ("language", "text", "filters")} for name in corpora
                 },
-                "from_scratch": scratch is not None,
-                "tokenizer_text": scratch["tokenizer"]["text"] if scratch else [],
+                "tokenizer_of": f"models.{settings['model']}.{model_source(model)}.tokenizer" if tokenizer else None,
+                "tokenizer_text": tokenizer["text"] if tokenizer else [],
                 "doctor": self.config["doctor"] | {"accept": sorted(accepted)},
             }
         )

@@ -42,8 +42,19 @@ def resolve_urls(url: str | list[str], mirrors: Mapping[str, list[str]]) -> list
 
 
 def model_source(model: Mapping[str, Any]) -> str:
-    """Return where a base model comes from: ``pretrained``, ``url`` or ``from_scratch``."""
-    return next(source for source in ("pretrained", "url", "from_scratch") if source in model)
+    """Return where a base model comes from: ``pretrained``, ``url``, ``from_scratch`` or ``from_model``."""
+    return next(source for source in ("pretrained", "url", "from_scratch", "from_model") if source in model)
+
+
+def made_of(name: str, models: Mapping[str, Config]) -> list[str]:
+    """Return a base model and the one that it is made of, if it is, which comes first."""
+    return [*([models[name]["from_model"]["model"]] if "from_model" in models[name] else []), name]
+
+
+def own_tokenizer(model: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how the tokenizer of a base model is trained; None if the model comes with one."""
+    made: Mapping[str, Any] = model.get("from_scratch") or model.get("from_model") or {}
+    return made.get("tokenizer")
 
 
 def fill_defaults(value: Any, node: Mapping[str, Any], schema: Mapping[str, Any]) -> Any:

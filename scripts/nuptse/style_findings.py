@@ -30,7 +30,7 @@ def style_of(survey: Survey) -> Style:
 
 def other_style(survey: Survey, base: BaseModel, settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield a finding if a base model writes what the transcripts do not have: it would forget to."""
-    if base.tokenizer is None or settings["from_scratch"]:
+    if base.tokenizer is None or settings["tokenizer_of"]:
         return
     pieces = [piece for piece in base.tokenizer.vocabulary if not piece.startswith("<")]
     has_case = any(character.islower() for piece in pieces for character in piece)

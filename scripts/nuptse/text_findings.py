@@ -19,6 +19,7 @@ MOST_LETTERS_PER_S = 40.0
 DEVIATIONS = 6.0
 # Less speech without text is a pause before and after a short answer, s.
 UNTOLD_S = 4.0
+OTHER_TOKENIZER = "give the model a tokenizer that knows them, see `from_model`"
 # From so many utterances on a median says what is usual.
 ENOUGH = 20
 
@@ -67,13 +68,15 @@ def _text_change(survey: Survey, tokenizer: Tokenizer, settings: Mapping[str, An
     profile = settings["corpora"][survey.corpus]["text"]
     if found := find_remedy(texts, tokenizer, settings["corpora"][survey.corpus]["language"]):
         left = f"{found.left:.2%} of the characters of these utterances stay unknown" if found.left else "all is known"
-        return f"add steps to the text profile; {left} then", {f"corpora.{survey.corpus}.text": profile + found.steps}
-    if settings["from_scratch"]:
+        other = "" if settings["tokenizer_of"] else f"; or {OTHER_TOKENIZER}"
+        change = {f"corpora.{survey.corpus}.text": profile + found.steps}
+        return f"add steps to the text profile; {left} then{other}", change
+    if settings["tokenizer_of"]:
         lines = settings["tokenizer_text"] + ["".join(sorted(survey.unknown))]
-        return "let the tokenizer learn them", {f"models.{settings['model']}.from_scratch.tokenizer.text": lines}
+        return "let the tokenizer learn them", {f"{settings['tokenizer_of']}.text": lines}
     if all(character.isdigit() for character in survey.unknown):
         return "spell the numbers out in the transcripts of the corpus", {}
-    return "no step of a text profile helps: write these characters otherwise in the corpus, or take another model", {}
+    return f"no step of a text profile helps: {OTHER_TOKENIZER}, or take another model", {}
 
 
 def _empty(survey: Survey) -> Iterator[Finding]:

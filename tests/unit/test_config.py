@@ -174,6 +174,10 @@ MISTAKES = {
     "remote model without checksum": ("models.mine", {"url": "https://example.org/a.nemo"}, "`models.mine` is downloaded but has no `sha256`"),
     "heads that do not divide": ("models.untrained.from_scratch.n_heads", 5, "make it a multiple of `n_heads`"),
     "even convolution": ("models.untrained.from_scratch.conv_kernel_size", 8, "it must be odd"),
+    "made of an unknown model": ("models.adapted.from_model.model", "quickstart_bas", "which `models` lacks; did you mean `quickstart_base`?"),
+    "made of one that is made": ("models.adapted.from_model.model", "adapted", "which is made of another model itself: name that one"),
+    "tokenizer of an unknown corpus": ("models.adapted.from_model.tokenizer.train", [{"corpus": "nowhere"}], "names the corpus 'nowhere', which `corpora` lacks"),
+    "checksum of what is made": ("models.adapted.sha256", "0" * 64, "belongs to a file, not to a model that is made `from_model`: remove it"),
 }  # fmt: skip
 
 
@@ -184,6 +188,9 @@ def test_a_mistake_is_named_with_its_remedy(dotted, value, sentence):
     config["corpora"]["shards"] = {"nemo_shards": {"train": "s"}, "splits": {"train": "train"}, "language": "en", "text": []}  # fmt: skip
     config["models"]["untrained"] = {
         "from_scratch": {"tokenizer": {"train": [{"corpus": "quickstart"}]}, "n_heads": 4, "conv_kernel_size": 9}
+    }
+    config["models"]["adapted"] = {
+        "from_model": {"model": "quickstart_base", "tokenizer": {"train": [{"corpus": "quickstart"}]}}
     }
     *path, last = _split(dotted)
     node = config

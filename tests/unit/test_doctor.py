@@ -424,7 +424,10 @@ def test_a_short_answer_with_pauses_is_no_missing_text(study):
 def test_a_model_from_scratch_learns_letters_from_lines(study):
     unmendable_letters(study)
     plan = study.plan()
-    settings = json.loads(plan.examined_settings("x")) | {"from_scratch": True, "tokenizer_text": ["a line"]}
+    settings = json.loads(plan.examined_settings("x")) | {
+        "tokenizer_of": "models.base.from_scratch.tokenizer",
+        "tokenizer_text": ["a line"],
+    }
     arguments = study.arguments(plan, study.write(plan))
     arguments[1] = json.dumps(settings)
     examine_experiment.main(arguments)

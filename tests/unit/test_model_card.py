@@ -19,7 +19,12 @@ RATES = {"length": 100, "substitutions": 10, "deletions": 5, "insertions": 1, "r
 FACTS = {
     "experiment": "mine",
     "license": None,
-    "base": {"name": "conformer", "source": "pretrained", "pretrained": "nvidia/stt_en_conformer_ctc_small"},
+    "base": {
+        "name": "conformer",
+        "source": "pretrained",
+        "pretrained": "nvidia/stt_en_conformer_ctc_small",
+        "adapted": False,
+    },
     "languages": {"speech": "pt-BR"},
     "text": {"speech": ["lower", {"replace": {"’": "'"}}]},
     "validation": [{"corpus": "speech", "split": "dev"}],
@@ -143,7 +148,16 @@ def test_a_licence_is_stated_or_asked_for(write):
     ],
 )
 def test_only_a_base_of_the_hub_is_named_in_the_head(write, base, named):
-    assert ModelCard.load(write(FACTS | {"base": {"name": "m"} | base})).data.base_model == named
+    assert ModelCard.load(write(FACTS | {"base": {"name": "m", "adapted": False} | base})).data.base_model == named
+
+
+def test_a_tokenizer_of_its_own_is_told(write):
+    base = {"name": "german", "source": "pretrained", "pretrained": "a/b", "adapted": True}
+    card = ModelCard.load(write(FACTS | {"base": base}))
+    assert card.data.base_model == "a/b"
+    assert "`german` (`a/b`) with a tokenizer of its own and a new decoder, fine-tuned in" in " ".join(
+        card.text.split()
+    )
 
 
 def test_what_is_not_known_is_not_made_up(write):
@@ -156,7 +170,7 @@ def test_no_name_becomes_markup(write):
     train = copy.deepcopy(TRAIN)
     train["hardware"]["device"] = HOSTILE
     train["versions"]["python"] = HOSTILE
-    facts = FACTS | {"base": {"name": HOSTILE, "source": "pretrained", "pretrained": HOSTILE}}
+    facts = FACTS | {"base": {"name": HOSTILE, "source": "pretrained", "pretrained": HOSTILE, "adapted": False}}
     facts |= {"text": {"speech": [{"replace": {HOSTILE: "`"}}]}, "decoding": {"beam": {"ngram_lm_model": HOSTILE}}}
     path = write(facts, train, utterances=("ok", HOSTILE))
     card = ModelCard.load(path)

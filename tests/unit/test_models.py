@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from nuptse.errors import UserError
-from nuptse.models import repack, save_nemo, train_tokenizer
+from nuptse.models import adapt_model, repack, save_nemo, train_tokenizer
 
+BASE = Path(__file__).parents[2] / "resources/quickstart/base.nemo"
 UUIDS = "0" * 32, "f" * 32
 
 
@@ -116,3 +117,38 @@ def test_nemo_files_of_the_tokenizer(tmp_path):
 def test_too_few_pieces_name_the_setting(tmp_path):
     with pytest.raises(UserError, match="different characters: set tokenizer.vocab_size to"):
         train_tokenizer(TEXTS, 16, tmp_path)
+
+
+@pytest.mark.slow
+def test_another_tokenizer_keeps_all_weights_but_those_of_the_decoder(tmp_path):
+    from nuptse.base_model import read_base_model
+    from nuptse.jsonl import write_rows
+    from nuptse.runtime import prepare_runtime
+
+    prepare_runtime()
+    from nemo.collections.asr.models import ASRModel
+
+    cuts = tmp_path / "cuts.jsonl.gz"
+    write_rows(
+        cuts, ({"supervisions": [{"text": "Zwölf Boxkämpfer jagen Viktor quer über den Sylter Deich"}]} for _ in "ab")
+    )
+    adaptation = {"tokenizer": {"vocab_size": 64, "text": ["ß"]}, "seed": 0}
+    first, second = tmp_path / "a.nemo", tmp_path / "b.nemo"
+    assert "pieces from 2 transcripts; all but the decoder from" in adapt_model(BASE, adaptation, [cuts], first)
+    adapt_model(BASE, adaptation, [cuts], second)
+    assert first.read_bytes() == second.read_bytes()
+    assert tmp_path.name.encode() not in first.read_bytes(), "no path of this machine"
+    tokenizer = read_base_model(first).tokenizer
+    assert set("Zwölfß") <= set("".join(tokenizer.vocabulary))
+    before, after = (ASRModel.restore_from(str(path), map_location="cpu") for path in (BASE, first))
+    assert after.tokenizer.ids_to_text(after.tokenizer.text_to_ids("Zwölf Deiche")) == "Zwölf Deiche"
+    old, new = before.state_dict(), after.state_dict()
+    differ = {name for name in old if old[name].shape != new[name].shape or not old[name].equal(new[name])}
+    assert differ == {name for name in old if name.startswith("decoder.")}
+    assert after.decoder.num_classes_with_blank == after.tokenizer.vocab_size + 1
+
+
+def test_a_model_without_a_tokenizer_cannot_get_another_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("nuptse.models.restore_model", lambda path, **options: object())
+    with pytest.raises(UserError, match="writes letters without a tokenizer"):
+        adapt_model(BASE, {}, [], tmp_path / "a.nemo")

@@ -381,8 +381,12 @@ REAL = {
                 "n_layers": 2,
                 "subsampling": "stacking",
             }
-        }
+        },
+        "adapted": {
+            "from_model": {"model": "quickstart_base", "tokenizer": {"train": [{"corpus": "mini_librispeech"}]}}
+        },
     },
+    "experiments": {"finetune_from_nemo_multidataset": {"model": "adapted"}},
     "defaults": {
         "model": "untrained",
         "train_ds": {"batch_duration": 60},
@@ -407,4 +411,8 @@ def test_the_tutorial_on_real_speech(checkout):
     assert [round(source["weight"], 3) for source in bins["sources"]] == [0.8, 0.2]
     mix = report(checkout, "nemo_multidataset")
     assert list(mix["validation"][-1]["val_wer"]) == ["mini_librispeech_dev", "yesno_test"]
+    assert (
+        "all but the decoder from data/models/quickstart_base.nemo"
+        in (checkout.folder / "logs/adapt_model/adapted.log").read_text()
+    )
     assert checkout.scheduled(*overlays) == set()
