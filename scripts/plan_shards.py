@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import nuptse.one_thread  # noqa: F401 -- before NumPy
 from nuptse.errors import UserError, run_command
 from nuptse.shard_plan import ShardPlan, load_plan, save_plan
 from nuptse.shard_planning import plan_shards

@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -121,7 +120,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
         FileNotFoundError: the body ended without writing the file.
         UserError: the disk refuses.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    temporary = path.with_name(f".{os.urandom(4).hex()}-{path.name}")
     with refused_by_the_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in _leftovers(path.parent).pop(path.name, ()):

@@ -8,9 +8,8 @@ only their part; and no NumPy is needed, whose import takes longer than a small 
 import hashlib
 import json
 import mmap
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import xxhash
 
@@ -19,8 +18,7 @@ from nuptse.errors import UserError, make_again, write_atomically
 _CHECKSUM_BYTES = 16
 
 
-@dataclass(frozen=True)
-class ShardPlan:
+class ShardPlan(NamedTuple):
     """The utterances of a manifest in shard order: shard by shard, and by hash within a shard.
 
     Attributes:

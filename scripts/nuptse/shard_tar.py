@@ -39,6 +39,11 @@ class HashedFile:
 
     def write(self, data: bytes) -> None:
         """Append ``data``."""
+        end = self._filled + len(data)
+        if end <= BLOCK_BYTES:  # nearly always: headers and rows are short
+            self._block[self._filled : end] = data
+            self._filled = end
+            return
         rest = memoryview(data)
         while rest:
             if self._filled == BLOCK_BYTES:
