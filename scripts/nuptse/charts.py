@@ -27,7 +27,7 @@ from nuptse.chart_style import (
 )
 from nuptse.formats import is_number, percent, span
 from nuptse.results import Detail, Run, Split
-from nuptse.verdict import split_name
+from nuptse.verdict import listed, lowest, split_name
 
 Styles = dict[str, Style]
 
@@ -62,11 +62,10 @@ def wer_chart(run: Run, split: Split, styles: Styles) -> Chart | None:
         layer(text, rows, in_rows(names), high, {"text": {"field": "label"}}, stressed()),
         names_above(names),
     ]
-    best = min(rows, key=lambda row: row["wer"])
-    where = split_name(split)
+    where, best = split_name(split), lowest(run, split)
     sentence = (
-        f"Word error rate on {where}: the mark is the rate, the bar its 95 % interval. Lowest: {best['row']},"
-        f" {best['label']}."
+        f"Word error rate on {where}: the mark is the rate, the bar its 95 % interval. Lowest:"
+        f" {listed(best)}, {percent(table['wer'].min())}."
     )
     spec = chart_spec(layers, ROW * len(names) + 6, sentence, [row["label"] for row in rows])
     return Chart("wer_" + "_".join(split), where, sentence, spec)

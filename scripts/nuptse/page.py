@@ -23,7 +23,7 @@ from nuptse.figures import fallback_svg
 from nuptse.gallery import Gallery, audio_speed, decoding_speeds
 from nuptse.provenance import commands, compare_settings, in_yaml, split_origins
 from nuptse.results import Part, Run
-from nuptse.verdict import ROLES, comparisons, headline, ordered_splits, role, split_name, verdict
+from nuptse.verdict import ROLES, comparisons, headline, lowest, ordered_splits, role, split_name, verdict
 from nuptse.wer_table import warnings_for
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -108,6 +108,7 @@ def page_context(run: Run, gallery: Gallery, account: Account, configfiles: Sequ
         "roles": {split: role(run, split) for split in splits},
         "role_names": ROLES,
         "verdicts": verdicts,
+        "lowest": {split: lowest(run, split) for split in splits},
         "rows": details,
         "scored_in": {split: [name for name in run.recognisers if (name, *split) in details] for split in splits},
         "bootstrap": next((detail.bootstrap for detail in run.details.values()), None),

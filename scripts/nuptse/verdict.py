@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,22 @@ def ordered_splits(run: Run) -> list[Split]:
     """Return the splits that were transcribed, tests first: they are what counts."""
     roles = list(ROLES)
     return sorted(run.splits, key=lambda split: roles.index(role(run, split)))
+
+
+def lowest(run: Run, split: Split) -> list[str]:
+    """Return the recognisers with the lowest WER of a split, base models too: several if theirs is the same."""
+    table = run.table
+    rows = table[(table["corpus"] == split[0]) & (table["split"] == split[1])]
+    return list(rows.loc[rows["wer"] == rows["wer"].min(), "recogniser"])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a sentence.
+
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a and 2 others')
+    """
+    return " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} others"
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ def comparisons(run: Run) -> Iterator[Comparison]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The best fine-tune of a split.
+    """The best fine-tune of a split; its base may be better still.
 
     Attributes:
         best: the experiments with the lowest WER; several if theirs is the same.
@@ -102,7 +118,7 @@ class Verdict:
     @property
     def names(self) -> str:
         """Who is best, several if their rate is the same."""
-        return " and ".join(self.best) if len(self.best) < 3 else f"{self.best[0]} and {len(self.best) - 1} others"
+        return listed(self.best)
 
     @property
     def sentence(self) -> str:

@@ -195,6 +195,19 @@ def test_a_fine_tune_that_is_worse_than_its_base_is_shouted(tmp_path):
     assert page.text.index("is worse than its base base") < page.text.index("Word error rate (WER)")
 
 
+def test_the_mark_is_on_the_lowest_rate_whoever_has_it(tmp_path):
+    heard = {name: transcripts("one two three") for name in ("base", "first", "second")}
+    heard["first"][0].pred_text = "one two three"  # one error more: within chance
+    page = make(tmp_path, rows={(name, split): heard[name] for name in heard for split in ("dev", "test")})
+    cells = [attributes for tag, attributes in page.elements if tag == "td" and "data-cell" in attributes]
+    marked = {cell["data-cell"] for cell in cells if "best" in cell["class"].split()}
+    assert marked == {f"{name} corpus/{split}" for name in ("base", "second") for split in ("dev", "test")}
+    assert sum("best" in attributes.get("class", "").split() for tag, attributes in page.elements if tag == "td") == 8
+    assert page.text.count("(lowest)") == 4
+    assert "Lowest: base and second, 12.5 %." in page.text.replace("\xa0", " ")
+    assert "second has the lowest rate of the fine-tunes, but the lead" in page.text
+
+
 def test_no_reference_words(tmp_path):
     empty = transcripts("one", text="")
     rows = {(name, split): empty for name in ("base", "first") for split in ("dev", "test")}
