@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,8 +61,9 @@ def confidence_interval(
     Args:
         errors: of each utterance, shape (N,), not negative.
         lengths: its reference words or characters, shape (N,).
-        groups: its speaker. Speakers are resampled if there are ``MIN_SPEAKERS`` or more and no utterance lacks one, so
-            that the interval is for any speaker; else utterances, and it is for these speakers.
+        groups: its speaker. Speakers are resampled if ``MIN_SPEAKERS`` or more are known, so that the interval is for
+            any speaker, and an utterance without one as if it had one of its own; else utterances are, and the
+            interval is for these speakers.
         level: share of repetitions of the experiment in which the interval is to cover the true rate, in (0, 1).
         resamples: how many sets are drawn; 1000 are enough for bounds that move little with the seed.
         seed: equal seeds give equal bounds.
@@ -105,11 +105,15 @@ def paired_difference(
 
 
 def resampling_units(groups: Groups | None, utterances: int) -> tuple[str, int]:
-    """Return what is resampled, ``speakers`` or ``utterances``, and how many of them there are."""
-    speakers = set(groups or ())
-    if None not in speakers and len(speakers) >= MIN_SPEAKERS:
-        return "speakers", len(speakers)
-    return "utterances", utterances
+    """Return what is resampled and how many of them there are: ``speakers``, ``utterances``, or ``mixed``.
+
+    Mixed are speakers, and each utterance of which none is known.
+    """
+    known = {group for group in groups or () if group is not None}
+    if len(known) < MIN_SPEAKERS:
+        return "utterances", utterances
+    unknown = sum(group is None for group in groups or ())
+    return ("mixed" if unknown else "speakers"), len(known) + unknown
 
 
 def _vector(values: npt.ArrayLike) -> _Floats:
@@ -123,7 +127,7 @@ def _resample(values: _Floats, groups: Groups | None, resamples: int, seed: int)
     """
     if groups is not None and len(groups) != len(values):
         raise ValueError(f"{len(groups)} groups for {len(values)} utterances")
-    if resampling_units(groups, len(values))[0] == "speakers":
+    if groups is not None and resampling_units(groups, len(values))[0] != "utterances":
         values = _sum_by_group(values, groups)
     units = len(values)
     if units < 2:
@@ -139,8 +143,9 @@ def _resample(values: _Floats, groups: Groups | None, resamples: int, seed: int)
     return np.concatenate(parts)
 
 
-def _sum_by_group(values: _Floats, groups: Any) -> _Floats:
-    _, numbers = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+def _sum_by_group(values: _Floats, groups: Groups) -> _Floats:
+    units = [f"utterance {place}" if name is None else f"speaker {name}" for place, name in enumerate(groups)]
+    _, numbers = np.unique(units, return_inverse=True)
     return np.column_stack([np.bincount(numbers, weights=column) for column in values.T])
 
 

@@ -22,7 +22,7 @@ from nuptse.diagnosis import change_as_yaml, counts, grouped
 from nuptse.figures import fallback_svg
 from nuptse.gallery import Gallery, audio_speed, decoding_speeds
 from nuptse.provenance import commands, compare_settings, in_yaml, split_origins
-from nuptse.results import Part, Run
+from nuptse.results import Bootstrap, Part, Run
 from nuptse.verdict import ROLES, comparisons, headline, lowest, ordered_splits, role, split_name, verdict
 from nuptse.wer_table import warnings_for
 
@@ -54,6 +54,7 @@ def render_page(run: Run, gallery: Gallery, account: Account, configfiles: Seque
         "duration": formats.duration, "memory": formats.memory, "count": formats.count, "times": formats.times,
         "yaml": in_yaml, "finding_counts": counts, "change": lambda change: "\n".join(change_as_yaml(change)),
         "sentence": lambda text: f"{text[0].upper()}{text[1:]}.", "split_name": split_name, "breakable": breakable,
+        "resampled": resampled,
     }  # fmt: skip
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
     script = (TEMPLATES / SCRIPT).read_text("utf-8")
@@ -87,6 +88,16 @@ def content_policy(scripts: Sequence[str]) -> str:
 def worst_speakers(parts: Sequence[Part], number: int) -> list[Part]:
     """Return the speakers with the highest rates, highest first; those without words last."""
     return sorted(parts, key=lambda part: -1.0 if part.wer is None else part.wer, reverse=True)[:number]
+
+
+def resampled(found: Bootstrap) -> str:
+    """Return what the intervals of a split rest on.
+
+    >>> resampled(Bootstrap(0.95, 1000, 0, "speakers", 6))
+    'intervals by 6 speakers'
+    """
+    units = {"mixed": "units: speakers, and utterances without one"}.get(found.units, found.units)
+    return f"intervals by {formats.count(found.num_units)} {units}"
 
 
 def page_context(run: Run, gallery: Gallery, account: Account, configfiles: Sequence[str]) -> dict[str, Any]:

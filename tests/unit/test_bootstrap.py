@@ -127,12 +127,30 @@ def test_a_hundred_thousand_utterances_need_little_memory():
         (None, ("utterances", 5)),
         (["a", "b", "c", "a", "d"], ("speakers", 4)),
         (["a", "b", "c", "a", "b"], ("utterances", 5)),
-        (["a", "b", "c", "d", None], ("utterances", 5)),
+        (["a", "b", "c", "d", None], ("mixed", 5)),
+        (["a", "b", "c", None, None], ("utterances", 5)),
         ([None] * 5, ("utterances", 5)),
     ],
 )
 def test_what_is_resampled(groups, expected):
     assert resampling_units(groups, 5) == expected
+
+
+def test_an_utterance_without_a_speaker_does_not_hide_the_speakers_of_the_others():
+    rng = np.random.default_rng(10)
+    words, names = np.full(400, 10), [f"s{number // 20}" for number in range(400)]
+    errors = rng.binomial(words, np.repeat(rng.beta(1, 4, 20), 20))
+    known, one_unknown = (
+        high - low
+        for low, high in (confidence_interval(errors, words, groups) for groups in (names, [*names[:-1], None]))
+    )
+    assert one_unknown > 0.8 * known > 2 * np.subtract(*confidence_interval(errors, words)[::-1])
+
+
+def test_a_speaker_called_none_is_not_unknown():
+    errors, words = draw_set(np.random.default_rng(11), 21)
+    one, other = (confidence_interval(errors, words, [name, *"abcd"] * 4 + [None]) for name in ("None", "Zoe"))
+    assert one == other
 
 
 @pytest.mark.parametrize(("errors", "words"), [([], []), ([1], [5]), ([1, 1], [0, 0])])

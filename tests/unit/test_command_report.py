@@ -208,6 +208,16 @@ def test_the_mark_is_on_the_lowest_rate_whoever_has_it(tmp_path):
     assert "second has the lowest rate of the fine-tunes, but the lead" in page.text
 
 
+def test_the_page_says_what_the_intervals_rest_on(tmp_path):
+    rows = {}
+    for name in ("base", "first", "second"):
+        rows[name, "dev"] = transcripts("no", speakers=("s1", "s2"))
+        rows[name, "test"] = transcripts("no", speakers=("s1", "s2", "s3", "s4", "s5", None))
+    page = make(tmp_path, rows=rows)
+    assert "corpus/dev 8 utterances, 32 words, 0.2 min; intervals by 8 utterances" in page.text.replace("\xa0", " ")
+    assert "intervals by 6 units: speakers, and utterances without one" in page.text
+
+
 def test_no_reference_words(tmp_path):
     empty = transcripts("one", text="")
     rows = {(name, split): empty for name in ("base", "first") for split in ("dev", "test")}
