@@ -16,13 +16,14 @@ from markupsafe import Markup, escape
 
 from nuptse import formats
 from nuptse.batches import drawn_buckets, feeding, mix
+from nuptse.bootstrap import MIN_UTTERANCES
 from nuptse.chart_style import COLOURS, VEGA_LITE, for_page, styles_of
 from nuptse.costs import Cost
 from nuptse.diagnosis import change_as_yaml, counts, grouped
 from nuptse.figures import fallback_svg
 from nuptse.gallery import Gallery, audio_speed, decoding_speeds
 from nuptse.provenance import commands, compare_settings, in_yaml, split_origins
-from nuptse.results import Bootstrap, Part, Run
+from nuptse.results import Detail, Part, Run
 from nuptse.verdict import ROLES, comparisons, headline, lowest, ordered_splits, role, split_name, verdict
 from nuptse.wer_table import warnings_for
 
@@ -90,12 +91,11 @@ def worst_speakers(parts: Sequence[Part], number: int) -> list[Part]:
     return sorted(parts, key=lambda part: -1.0 if part.wer is None else part.wer, reverse=True)[:number]
 
 
-def resampled(found: Bootstrap) -> str:
-    """Return what the intervals of a split rest on.
-
-    >>> resampled(Bootstrap(0.95, 1000, 0, "speakers", 6))
-    'intervals by 6 speakers'
-    """
+def resampled(detail: Detail) -> str:
+    """Return what the intervals of a split rest on, as ``intervals by 6 speakers``."""
+    if detail.utterances < MIN_UTTERANCES:
+        return f"no intervals with fewer than {MIN_UTTERANCES} utterances"
+    found = detail.bootstrap
     units = {"mixed": "units: speakers, and utterances without one"}.get(found.units, found.units)
     return f"intervals by {formats.count(found.num_units)} {units}"
 

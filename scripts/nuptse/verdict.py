@@ -138,7 +138,10 @@ class Verdict:
         """What keeps the lead from being certain."""
         parts = []
         if self.against_base and self.against_base.difference < 0 and self.against_base.by_chance:
-            parts.append("The gain over the base is within chance.")
+            known = is_number(self.against_base.low)
+            parts.append(
+                "The gain over the base is within chance." if known else "Too few utterances to say how sure that is."
+            )
         if self.rivals:
             names = ", ".join(rival.other for rival in self.rivals)
             parts.append(f"Within chance of it: {names}.")

@@ -270,10 +270,8 @@ def warnings_for(
         difference, low, high = (
             percent(points, "+.2f", "") for points in (row.difference, row.difference_low, row.difference_high)
         )
-        numbers = (
-            f"{percent(row.wer)} against {percent(row.other_wer)}, difference {difference} points ({low} to {high}),"
-            f" p = {row.p_value:.2g}"
-        )
+        sure = "" if np.isnan(row.p_value) else f" ({low} to {high}), p = {row.p_value:.2g}"
+        numbers = f"{percent(row.wer)} against {percent(row.other_wer)}, difference {difference} points{sure}"
         pair = {row.recogniser, row.compared_with}
         # Equal rates are no improvement either, unless there was nothing to improve.
         if row.kind == "base" and row.difference >= 0 and row.wer > 0:

@@ -85,7 +85,7 @@ def test_exchanged_recognisers_change_the_sign_only():
 
 
 def test_equal_recognisers_differ_by_nothing():
-    assert paired_difference([1, 2, 0], [1, 2, 0], [4, 4, 4]) == Difference(0.0, 0.0, 0.0, 1.0)
+    assert paired_difference([1, 2] * 4, [1, 2] * 4, [4] * 8) == Difference(0.0, 0.0, 0.0, 1.0)
 
 
 def test_seeds_decide():
@@ -153,16 +153,34 @@ def test_a_speaker_called_none_is_not_unknown():
     assert one == other
 
 
-@pytest.mark.parametrize(("errors", "words"), [([], []), ([1], [5]), ([1, 1], [0, 0])])
-def test_without_two_units_or_words_there_is_no_interval(errors, words):
+@pytest.mark.parametrize(("errors", "words"), [([], []), ([1], [5]), ([0, 1] * 3 + [2], [5] * 7), ([1] * 8, [0] * 8)])
+def test_with_few_utterances_or_no_words_there_is_no_interval(errors, words):
     assert np.isnan(confidence_interval(errors, words)).all()
     found = paired_difference(errors, errors, words)
     assert np.isnan([found.low, found.high, found.p_value]).all()
 
 
+def test_eight_utterances_are_enough():
+    low, high = confidence_interval([0, 1] * 4, [5] * 8)
+    assert low < 0.1 < high
+    assert paired_difference([0] * 8, [0, 1] * 4, [5] * 8).p_value < 1
+
+
+def test_seven_utterances_prove_nothing_whoever_speaks_them():
+    found = paired_difference([0] * 7, [1] * 7, [4] * 7, list("abcdefg"))
+    assert found.difference == -0.25
+    assert np.isnan([found.low, found.high, found.p_value]).all()
+
+
+@pytest.mark.parametrize("errors", [0, 5])
+def test_no_interval_has_no_width(errors):
+    """50 utterances without an error do not show that there never is one."""
+    assert np.isnan(confidence_interval([errors] * 50, [5] * 50)).all()
+
+
 def test_resamples_without_reference_words_are_left_out():
-    low, high = confidence_interval([1, 0], [0, 10])
-    assert (low, high) == (0.0, 0.1)
+    low, high = confidence_interval([1, *[0] * 7], [0, 10, *[0] * 6])
+    assert (low, high) == (0.0, 0.3)
 
 
 def test_groups_of_another_length_are_a_bug():

@@ -218,6 +218,14 @@ def test_the_page_says_what_the_intervals_rest_on(tmp_path):
     assert "intervals by 6 units: speakers, and utterances without one" in page.text
 
 
+def test_few_utterances_have_no_interval_and_no_verdict(tmp_path):
+    rows = {(name, split): transcripts("no", number=7) for name in ("base", "first") for split in ("dev", "test")}
+    page = make(tmp_path, experiments={"first": experiment()}, rows=rows)
+    assert "; no intervals with fewer than 8 utterances" in page.text
+    assert "corpus/test first base base 0.0 – – not known" in " ".join(page.text.split())
+    assert "nan" not in page.text.split()
+
+
 def test_no_reference_words(tmp_path):
     empty = transcripts("one", text="")
     rows = {(name, split): empty for name in ("base", "first") for split in ("dev", "test")}

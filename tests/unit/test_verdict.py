@@ -80,6 +80,16 @@ def test_rivals_within_chance_are_named(tmp_path):
     assert found.caution == "Within chance of it: second."
 
 
+def test_of_few_utterances_no_gain_is_certain(tmp_path):
+    rows = {(name, split): transcripts("one two three four", number=2) for name in ("base", "first") for split in ("dev", "test")}  # fmt: skip
+    for split in ("dev", "test"):
+        for row in rows["base", split]:
+            row.pred_text = "one two three"
+    found = verdict(run_of(tmp_path, experiments={"first": experiment()}, rows=rows), ("corpus", "test"))
+    assert plain(found.sentence) == "first is best, 25.0 points below base."
+    assert found.caution == "Too few utterances to say how sure that is."
+
+
 def test_a_fine_tune_that_did_not_help(tmp_path):
     run = run_of(tmp_path, hypotheses={"base": "one two three four", "first": "no", "second": "no no"})
     assert verdict(run, ("corpus", "test")).sentence.endswith("yet no better than base.")

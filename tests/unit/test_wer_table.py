@@ -45,9 +45,9 @@ def scored(tmp_path):
 def test_the_table_has_a_row_for_each_recogniser_and_set(scored):
     timing = {"seconds": 7.2, "audio_seconds": 72.0, "device": "cpu", "rtf": 0.1}
     paths = [
-        scored("cutset", [1, 0]),
+        scored("cutset", [1, 0] * 4),
         scored("cutset", [0, 0, 1], "test"),
-        scored("tiny", [3, 2], timing=timing),
+        scored("tiny", [3, 2] * 4, timing=timing),
         scored("tiny", [1, 1, 1], "test"),
     ]
     bases = {"cutset": "tiny"}
@@ -59,8 +59,8 @@ def test_the_table_has_a_row_for_each_recogniser_and_set(scored):
         ["cutset", "experiment", "yesno", "test"],
     ]
     row = table.iloc[0]
-    assert (row.wer, row.substitutions, row.deletions, row.insertions) == (0.25, 5, 0, 0)
-    assert (row.utterances, row.words, row.hours, row.rtf, row.seconds) == (2, 20, 0.02, 0.1, 7.2)
+    assert (row.wer, row.substitutions, row.deletions, row.insertions) == (0.25, 20, 0, 0)
+    assert (row.utterances, row.words, row.hours, row.rtf, row.seconds) == (8, 80, 0.08, 0.1, 7.2)
     assert row.wer_low <= row.wer <= row.wer_high
     assert row.cer_low <= row.cer <= row.cer_high
     assert np.isnan(table.iloc[1].rtf)
@@ -68,7 +68,7 @@ def test_the_table_has_a_row_for_each_recogniser_and_set(scored):
 
 def test_comparisons_are_of_experiments_with_their_base_and_each_other(scored):
     paths = [scored("tiny", [4, 5] * 10), scored("cutset", [1, 2] * 10), scored("tarred", [2, 2] * 10)]
-    paths += [scored("other", [0] * 20), scored("tiny", [1, 2], "test"), scored("tarred", [1, 2], "test")]
+    paths += [scored("other", [0] * 20), scored("tiny", [1, 2] * 4, "test"), scored("tarred", [1, 2] * 4, "test")]
     found = compare(read_scores(paths, BASES), BASES)
     assert found[["recogniser", "compared_with", "kind", "split"]].to_numpy().tolist() == [
         ["cutset", "tiny", "base", "dev"],
@@ -79,12 +79,12 @@ def test_comparisons_are_of_experiments_with_their_base_and_each_other(scored):
     assert found["difference"].tolist() == pytest.approx([-0.3, -0.25, -0.05, 0])
     assert (found["difference_low"] <= found["difference"]).all()
     assert found["p_value"].tolist() == pytest.approx([2 / 1001, 2 / 1001, 2 / 1001, 1], abs=1e-3)
-    assert found["num_units"].tolist() == [20, 20, 20, 2]
+    assert found["num_units"].tolist() == [20, 20, 20, 8]
 
 
 def test_utterances_are_paired_by_id_and_speakers_resampled(scored):
-    one = scored("tiny", [1, 2, 3, 4], ids=list("abcd"), speakers=list("stuv"))
-    two = scored("cutset", [4, 3, 2, 1], ids=list("dcba"), speakers=list("vuts"))
+    one = scored("tiny", [1, 2, 3, 4] * 2, ids=list("abcdefgh"), speakers=list("stuvstuv"))
+    two = scored("cutset", [4, 3, 2, 1] * 2, ids=list("hgfedcba"), speakers=list("vutsvuts"))
     bases = {"cutset": "tiny"}
     (row,) = compare(read_scores([one, two], bases), bases).itertuples()
     assert (row.difference, row.difference_low, row.difference_high, row.p_value) == (0, 0, 0, 1)
@@ -124,6 +124,14 @@ def test_a_fine_tune_that_did_not_help_is_warned_of(scored, errors, expected):
     lines = list(warnings_for(compare(read_scores(paths, bases), bases), bases))
     assert len(lines) == (expected is not None)
     assert not lines or lines[0].startswith(f"yesno/dev: {expected}")
+
+
+def test_a_warning_of_few_utterances_claims_nothing_of_chance(scored):
+    bases = {"cutset": "tiny"}
+    comparisons = compare(read_scores([scored("tiny", [2]), scored("cutset", [5])], bases), bases)
+    assert list(warnings_for(comparisons, bases)) == [
+        "yesno/dev: cutset is not better than its base tiny: 50.00 % against 20.00 %, difference +30.00 points"
+    ]
 
 
 def test_nothing_to_improve_is_no_failure(scored):

@@ -145,7 +145,9 @@ def test_every_model_is_judged_on_every_split(finished):
     assert {(row.recogniser, row.corpus, row.split) for row in table.itertuples()} == {
         (name, *split) for name in splits for split in splits[name]
     }
-    assert (table.wer_low <= table.wer).all() and (table.wer <= table.wer_high).all()
+    # After two steps the mix may hear one word in every yes or no: where all have one rate there is no interval.
+    within = table[(table.corpus == "quickstart") | table.wer_low.notna()]
+    assert (within.wer_low <= within.wer).all() and (within.wer <= within.wer_high).all()
     counts = {("quickstart", "dev"): 54, ("quickstart", "test"): 48, ("quickstart_yesno", "test"): 30}
     assert all(row.utterances == counts[row.corpus, row.split] for row in table.itertuples())
     base = table[(table.recogniser == "quickstart_base") & (table.split == "dev")].wer.item()
