@@ -102,7 +102,8 @@ class Verdict:
     Attributes:
         best: the experiments with the lowest WER; several if theirs is the same.
         wer: of these; ``low`` and ``high`` of the first.
-        against_base: how the first differs from its base; None if that was not scored here.
+        one_base: whether all of ``best`` come from the same base.
+        against_base: how they differ from it; None if it was not scored here, or there are several.
         rivals: the other experiments, from whom the first does not differ beyond chance.
     """
 
@@ -112,6 +113,7 @@ class Verdict:
     wer: float
     low: float
     high: float
+    one_base: bool
     against_base: Comparison | None
     rivals: list[Comparison]
 
@@ -124,6 +126,8 @@ class Verdict:
     def sentence(self) -> str:
         """Who is best, and how sure that is."""
         names, verb = self.names, "is" if len(self.best) == 1 else "are"
+        if not self.one_base:
+            return f"{names} {verb} best, and come from different bases."
         if not (compared := self.against_base):
             return f"{names} {verb} best; the base was not scored here."
         if compared.difference >= 0:
@@ -155,13 +159,14 @@ def verdict(run: Run, split: Split) -> Verdict | None:
     rows = rows[rows["wer"].notna()]
     if rows.empty:
         return None
-    lowest = rows[rows["wer"] == rows["wer"].min()]
-    best = list(lowest["recogniser"])
+    leading = rows[rows["wer"] == rows["wer"].min()]
+    best = list(leading["recogniser"])
     here = [found for found in comparisons(run) if found.split == split]
     views = [found if found.recogniser == best[0] else found.swapped() for found in here]
     mine = [found for found in views if found.recogniser == best[0]]
     rivals = [found for found in mine if not found.with_base and found.by_chance and found.other not in best]
-    first: Any = lowest.iloc[0]
+    first: Any = leading.iloc[0]
+    one_base = len({run.bases[name] for name in best}) == 1
     return Verdict(
         split=split,
         role=role(run, split),
@@ -169,7 +174,8 @@ def verdict(run: Run, split: Split) -> Verdict | None:
         wer=float(first.wer),
         low=float(first.wer_low),
         high=float(first.wer_high),
-        against_base=next((found for found in mine if found.with_base), None),
+        one_base=one_base,
+        against_base=next((found for found in mine if found.with_base), None) if one_base else None,
         rivals=sorted(rivals, key=lambda rival: (rival.other_wer, rival.other)),
     )
 

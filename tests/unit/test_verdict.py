@@ -68,6 +68,16 @@ def test_equal_rates_share_the_first_place(tmp_path):
     assert found.sentence.startswith("first and second are best, ")
 
 
+def test_equal_rates_from_different_bases_are_held_against_none(tmp_path):
+    tunes = {"first": experiment(model="good"), "second": experiment(model="bad")}
+    hears = {"good": "one two", "bad": "no", "first": "one two", "second": "one two"}
+    run = run_of(tmp_path, experiments=tunes, hypotheses=hears)
+    found = verdict(run, ("corpus", "test"))
+    assert found.sentence == "first and second are best, and come from different bases."
+    assert found.against_base is None and found.caution == ""
+    assert plain(headline(run)) == "On corpus/test, the best fine-tune has a word error rate of 25.0 %."
+
+
 def test_rivals_within_chance_are_named(tmp_path):
     rows = {(name, split): transcripts("no") for name in ("base",) for split in ("dev", "test")}
     for split in ("dev", "test"):
