@@ -87,12 +87,16 @@ def _short(value: float | None) -> float | None:
 
 
 def validation_charts(run: Run, styles: Styles) -> Iterator[Chart]:
-    """Yield the validation WER over the steps, a chart for each set; step 0 is the base, where it was scored there."""
+    """Yield the validation WER over the steps, a chart for each set; step 0 is the base, where that can be compared.
+
+    NeMo normalises no text and decodes as the model does by itself. What was scored otherwise is another measure.
+    """
     sets: dict[Split, list[str]] = {}
     for experiment, settings in sorted(run.settings["experiments"].items()):
         for entry in settings["validation"]:
             sets.setdefault((entry["corpus"], entry["split"]), []).append(experiment)
     table = run.table
+    table = table[(table["normalizer"] == "none") & (not run.settings["decoding"])]
     columns = zip(table["recogniser"], table["corpus"], table["split"], table["wer"], strict=True)
     rates = {(str(name), str(corpus), str(split)): float(wer) for name, corpus, split, wer in columns if is_number(wer)}
     for split, names in sorted(sets.items()):
@@ -140,9 +144,11 @@ def _validation_chart(
         ),
     ]
     where = split_name(split)
-    sentence = (
-        f"Word error rate on {where} during training, as NeMo measures it. Step 0 is the base model, the larger mark"
-        " the step that was kept."
+    sentence = f"Word error rate on {where} during training, as NeMo measures it. " + (
+        "Step 0 is the base model, the larger mark the step that was kept."
+        if rules
+        else "The larger mark is the step that was kept. The base model has no comparable rate: only the results"
+        " normalise texts and use the decoding options."
     )
     spec = chart_spec(layers, HEIGHT, sentence)
     return Chart("validation_wer_" + "_".join(split), f"Validation on {where}", sentence, spec)

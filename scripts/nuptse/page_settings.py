@@ -13,7 +13,7 @@ MODEL_RULES |= {"from_model": "adapt_model"}
 
 
 def page_settings(config: Config, experiments: Mapping[str, Config], used: Collection[str]) -> dict[str, Any]:
-    """Return the experiments, the corpora and models that they use, and the rules whose jobs lead to the error rates.
+    """Return the experiments, the corpora and models they use, how all decode, and the rules that lead to the rates.
 
     Args:
         config: checked.
@@ -26,6 +26,7 @@ def page_settings(config: Config, experiments: Mapping[str, Config], used: Colle
         "experiments": experiments,
         "corpora": corpora,
         "models": {name: _address_redacted(config["models"][name]) for name in models},
+        "decoding": config["decoding"],
         "steps": steps(experiments, corpora, config["models"]),
     }
 

@@ -201,7 +201,8 @@ class Run:
     """Everything that the page shows but for what the jobs cost.
 
     Attributes:
-        settings: of :meth:`nuptse.plan.Plan.page_settings`: experiments, corpora, models, steps.
+        settings: of :meth:`nuptse.plan.Plan.page_settings`: experiments, corpora, models,
+            decoding, steps.
         bases: experiment -> base model.
         same_data: groups of experiments that differ in layout only.
         table: results/wer.tsv.

@@ -161,6 +161,7 @@ def write_run(
         "experiments": experiments,
         "corpora": {name: corpus for name, _ in used},
         "models": {model: {"url": "a.nemo"} for model in bases.values()},
+        "decoding": {},
         "steps": ["finetune_model", "transcribe"],
     }
     benchmark = folder / "benchmarks/finetune_model" / f"{next(iter(experiments))}.tsv"

@@ -1,6 +1,7 @@
 """Charts: they compile, they are told apart without colour, and they hold no address."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from run_files import batch, experiment, training
@@ -8,6 +9,7 @@ from test_verdict import run_of
 
 from nuptse.chart_style import COLOURS, SERIES, TONES, for_fallback, for_file, for_page, styles_of
 from nuptse.charts import MAX_SPEAKERS, speaker_chart
+from nuptse.curves import validation_charts
 from nuptse.figures import to_svg
 from nuptse.gallery import make_gallery
 
@@ -77,3 +79,16 @@ def test_a_long_training_is_thinned(tmp_path):
     (loss,) = [chart for chart in make_gallery(run, []).training if chart.name == "loss"]
     steps = [row["step"] for row in loss.spec["layer"][0]["data"]["values"]]
     assert len(steps) == 300 and steps[0] == 1 and steps[-1] == 5000
+
+
+def test_a_base_that_was_scored_otherwise_is_no_step_0_of_what_nemo_measures(tmp_path):
+    run = run_of(tmp_path)
+    beam = replace(run, settings=run.settings | {"decoding": {"strategy": "beam"}})
+    lowered = replace(run, table=run.table.assign(normalizer="lower"))
+    for tried, steps, bases in ((run, {0, 30}, 1), (beam, {30}, 0), (lowered, {30}, 0)):
+        (chart,) = validation_charts(tried, styles_of(tried))
+        rule, _, line, _ = (layer["data"]["values"] for layer in chart.spec["layer"])
+        assert {row["step"] for row in line} == steps
+        assert len(rule) == bases
+        assert ("Step 0 is the base model" in chart.sentence) == bool(bases)
+        to_svg(for_file(chart.spec), chart.name)

@@ -226,7 +226,9 @@ def test_the_page_is_told_of_what_is_used_and_of_no_secret():
     }
     archive = changed["corpora"]["quickstart"]["archives"]["dev-clean-2.tar.gz"]
     archive["url"] = "https://me:secret@example.org/a.tar.gz?token=secret"
+    changed["decoding"] = {"strategy": "beam"}
     text = Plan(changed, SCHEMA, ROOT).page_settings()
+    assert json.loads(text)["decoding"] == {"strategy": "beam"}
     assert "secret" not in text and "example.org" in text
     assert set(json.loads(text)["corpora"]) == {"quickstart", "quickstart_yesno"}
 
