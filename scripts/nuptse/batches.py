@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,9 +45,14 @@ def thin(length: int, limit: int) -> list[int]:
     return sorted({round(place * (length - 1) / (limit - 1)) for place in range(limit)})
 
 
+def number_of_devices(trainer: Mapping[str, Any]) -> int:
+    """Return how many devices had batches of their own, on all nodes; a row of a training adds theirs up."""
+    return int(trainer["devices"] * trainer.get("num_nodes", 1))
+
+
 @dataclass(frozen=True)
 class Feeding:
-    """How an experiment was fed.
+    """How each device of an experiment was fed.
 
     Attributes:
         batches: how many.
@@ -86,8 +92,8 @@ def feeding(training: Training, limit_s: float, quadratic_s: float | None = None
     taken = sum(padded_seconds(row) * (1 + (row.longest_s or 0) / quadratic_s if quadratic_s else 1) for row in rows)
     return Feeding(
         batches=len(rows),
-        utterances=sum(row.utterances for row in rows) / len(rows),
-        audio_s=audio / len(rows),
+        utterances=sum(row.utterances for row in rows) / len(rows) / devices,
+        audio_s=audio / len(rows) / devices,
         limit_s=limit_s,
         fill=taken / len(rows) / limit_s / devices,
         padding=1 - audio / padded if padded else 0.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from nuptse.batches import smooth, thin
+from nuptse.batches import number_of_devices, smooth, thin
 from nuptse.chart_style import (
     PERCENT_AXIS,
     Chart,
@@ -44,6 +44,7 @@ def curve_chart(
     form: Callable[[float], str],
     calm: bool = True,
     raw: bool = False,
+    of_a_device: bool = False,
 ) -> Chart | None:
     """Curves over the steps of every experiment; None if there is not one finite value.
 
@@ -53,12 +54,14 @@ def curve_chart(
         form: how the pointer's label gives a value.
         calm: draw the moving average in place of the value.
         raw: draw each value too, faintly.
+        of_a_device: divide the values, which are sums over all devices.
     """
     name, title, sentence = chart
     limit = max(60, min(POINTS, ALL_POINTS // max(len(run.trainings), 1)))
     rows: Rows = []
     for experiment, training in run.trainings.items():
-        values = [value(row) for row in training.train]
+        number = number_of_devices(run.settings["experiments"][experiment]["trainer"]) if of_a_device else 1
+        values = [None if (amount := value(row)) is None else amount / number for row in training.train]
         drawn = smooth(values) if calm else values
         for place in thin(len(values), limit):
             here = _short(drawn[place])

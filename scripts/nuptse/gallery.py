@@ -107,10 +107,19 @@ def _padding(run: Run, styles: Styles) -> Chart | None:
 
 
 def _batch_audio(run: Run, styles: Styles) -> Chart | None:
-    sentence = "Speech in each batch, padding not counted, as a moving average: even batches keep a GPU busy."
+    sentence = (
+        "Speech in each batch, that of one device where there are several, padding not counted, as a moving average:"
+        " even batches keep a GPU busy."
+    )
     chart = ("batch_audio", "Speech in a batch", sentence)
     return curve_chart(
-        run, styles, chart, lambda row: row.audio_seconds, axis={"title": "speech, s"}, form="{:.1f} s".format
+        run,
+        styles,
+        chart,
+        lambda row: row.audio_seconds,
+        axis={"title": "speech, s"},
+        form="{:.1f} s".format,
+        of_a_device=True,
     )
 
 

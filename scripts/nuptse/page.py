@@ -15,7 +15,7 @@ import vl_convert
 from markupsafe import Markup, escape
 
 from nuptse import formats
-from nuptse.batches import drawn_buckets, feeding, mix
+from nuptse.batches import drawn_buckets, feeding, mix, number_of_devices
 from nuptse.bootstrap import MIN_UTTERANCES
 from nuptse.chart_style import COLOURS, VEGA_LITE, for_page, styles_of
 from nuptse.costs import Cost
@@ -136,7 +136,7 @@ def page_context(run: Run, gallery: Gallery, account: Account, configfiles: Sequ
                 training,
                 experiments[name]["train_ds"]["batch_duration"],
                 experiments[name]["train_ds"]["quadratic_duration"],
-                experiments[name]["trainer"]["devices"] * experiments[name]["trainer"].get("num_nodes", 1),
+                number_of_devices(experiments[name]["trainer"]),
             )
             for name, training in run.trainings.items()
         },

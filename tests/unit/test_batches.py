@@ -62,6 +62,7 @@ def test_padding_of_several_devices_is_not_that_of_the_longest_of_all_batches():
     row = batch(1, utterances=40, audio_seconds=480.0, longest_s=18.0, padding=0.0)
     fed = feeding(read(training("a", [row])), 180, devices=4)
     assert fed.padding == 0 and fed.fill == pytest.approx(480 / 720)
+    assert (fed.utterances, fed.audio_s) == (10, 120.0), "of one device, as the limit of 180 s is"
 
 
 def test_no_batch_no_feeding():

@@ -92,3 +92,11 @@ def test_a_base_that_was_scored_otherwise_is_no_step_0_of_what_nemo_measures(tmp
         assert len(rule) == bases
         assert ("Step 0 is the base model" in chart.sentence) == bool(bases)
         to_svg(for_file(chart.spec), chart.name)
+
+
+def test_speech_in_a_batch_is_that_of_one_device(tmp_path):
+    run = run_of(tmp_path)
+    run.settings["experiments"]["first"]["trainer"] |= {"devices": 2, "num_nodes": 2}
+    (chart,) = [chart for chart in make_gallery(run, []).feeding if chart.name == "batch_audio"]
+    rows = chart.spec["layer"][0]["data"]["values"]
+    assert {(row["recogniser"], row["value"]) for row in rows} == {("first", 10.0), ("second", 40.0)}
