@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         reports=args.doctor,
     )
     names = {name for split in run.ledgers for name in (split[0], "_".join(split))} | {*run.recognisers, "all"}
+    names |= set(args.settings["models"])  # those too that a base was made from
     account = Account(*read_costs(args.benchmarks, args.settings["steps"], names))
     gallery = make_gallery(run, account.costs)
     number = write_figures(gallery.charts, args.figures)

@@ -12,13 +12,16 @@ MODEL_RULES = {"url": "download_model", "pretrained": "download_pretrained", "fr
 MODEL_RULES |= {"from_model": "adapt_model"}
 
 
-def page_settings(config: Config, experiments: Mapping[str, Config], used: Collection[str]) -> dict[str, Any]:
+def page_settings(
+    config: Config, experiments: Mapping[str, Config], used: Collection[str], audio_in_groups: bool
+) -> dict[str, Any]:
     """Return the experiments, the corpora and models they use, how all decode, and the rules that lead to the rates.
 
     Args:
         config: checked.
         experiments: with their defaults filled in.
         used: names of the corpora that an experiment or a tokenizer reads.
+        audio_in_groups: whether several jobs check the audio of a split of them.
     """
     corpora = {name: _without_secrets(config["corpora"][name]) for name in used}
     models = {name for settings in experiments.values() for name in made_of(settings["model"], config["models"])}
@@ -27,18 +30,25 @@ def page_settings(config: Config, experiments: Mapping[str, Config], used: Colle
         "corpora": corpora,
         "models": {name: _address_redacted(config["models"][name]) for name in models},
         "decoding": config["decoding"],
-        "steps": steps(experiments, corpora, config["models"]),
+        "steps": steps(experiments, corpora, config["models"], audio_in_groups),
     }
 
 
-def steps(experiments: Mapping[str, Config], corpora: Mapping[str, Config], models: Mapping[str, Config]) -> list[str]:
+def steps(
+    experiments: Mapping[str, Config],
+    corpora: Mapping[str, Config],
+    models: Mapping[str, Config],
+    audio_in_groups: bool,
+) -> list[str]:
     """Return the rules whose jobs lead to the error rates, in the order of the work."""
     layouts = {settings["layout"] for settings in experiments.values()}
     bases = [name for settings in experiments.values() for name in made_of(settings["model"], models)]
     sources = {model_source(models[name]) for name in bases}
     return [
         *(("download_archive", "extract_archives") if any(c["archives"] for c in corpora.values()) else ()),
-        *("prepare_manifests", "select_utterances", "check_audio", "build_cutset"),
+        *("prepare_manifests", "select_utterances"),
+        *(("check_audio_group",) if audio_in_groups else ()),
+        *("check_audio", "build_cutset"),
         *(("export_nemo_manifest",) if layouts - {"cutset"} else ()),
         *(("plan_shards", "tar_shards", "index_shards") if "tarred" in layouts else ()),
         *(("index_nemo_shards",) if any("nemo_shards" in c for c in corpora.values()) else ()),

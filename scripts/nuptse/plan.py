@@ -172,7 +172,9 @@ class Plan(TrainingPlan):
         return self.of_each_split("data/manifests/{corpus}_ledger_{split}.json")
 
     def page_settings(self) -> str:
-        return as_json(page_settings(self.config, self.experiments, {corpus for corpus, _ in self.used_splits}))
+        corpora = {corpus for corpus, _ in self.used_splits}
+        in_groups = any(self.audio_groups(*split) for split in self.used_splits)
+        return as_json(page_settings(self.config, self.experiments, corpora, in_groups))
 
 
 # Settings in which experiments may differ that are compared for their layout.

@@ -74,6 +74,23 @@ def test_the_page_shows_the_run(tmp_path, capsys):
     assert last == f"The page of results: {(tmp_path / 'results/report.html').as_uri()}"
 
 
+def test_the_cost_of_what_a_base_was_made_from_counts(tmp_path):
+    arguments = list(map(str, write_run(tmp_path)))
+    place = arguments.index("--settings") + 1
+    settings = json.loads(arguments[place])
+    settings["models"] = {"base": {"from_model": {"model": "other"}}, "other": {"pretrained": "nvidia/x"}}
+    settings["steps"] = ["download_pretrained", "adapt_model", "finetune_model"]
+    arguments[place] = json.dumps(settings)
+    for job in ("download_pretrained/other", "download_pretrained/of_an_earlier_run", "adapt_model/base"):
+        file = tmp_path / f"benchmarks/{job}.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("s\th:m:s\tmax_rss\tcpu_time\n30\t0:00:30\t1000\t11.0\n")
+    main(arguments)
+    page = Page((tmp_path / "results/report.html").read_text("utf-8"))
+    assert "No record" not in page.text
+    assert "download_pretrained 1 30 s" in page.text.replace("\xa0", " ")
+
+
 def test_every_chart_is_a_file_and_a_picture_in_the_page(tmp_path):
     page = make(tmp_path)
     charts = [attributes["data-chart"] for tag, attributes in page.elements if tag == "figure"]

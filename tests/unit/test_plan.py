@@ -253,6 +253,13 @@ def test_the_page_is_told_the_rules_of_this_configuration():
     ]
 
 
+def test_the_page_is_told_of_the_groups_of_an_audio_check():
+    changed = config()
+    changed["corpora"]["quickstart"]["num_shards"] = 64
+    steps = json.loads(Plan(changed, SCHEMA, ROOT).page_settings())["steps"]
+    assert steps[steps.index("check_audio") - 1] == "check_audio_group"
+
+
 @pytest.mark.parametrize(
     ("cores", "gpus", "threads"),
     [
