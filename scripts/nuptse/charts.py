@@ -25,7 +25,7 @@ from nuptse.chart_style import (
     tooltip,
     var,
 )
-from nuptse.formats import is_number, percent, span
+from nuptse.formats import is_number, percent, seconds_apart, span
 from nuptse.results import Detail, Run, Split
 from nuptse.verdict import listed, lowest, split_name
 
@@ -76,14 +76,14 @@ def duration_quartile_chart(run: Run, split: Split, styles: Styles) -> Chart | N
     rows: Rows = [
         {
             "recogniser": detail.recogniser,
-            "part": f"{part.from_s:.1f}–{part.to_s:.1f} s",
+            "part": label,
             "wer": part.wer,
             "label": percent(part.wer),
             "words": part.words,
             "utterances": part.utterances,
         }
         for detail in _details(run, split)
-        for part in detail.by_duration
+        for part, label in zip(detail.by_duration, duration_labels(detail), strict=True)
     ]
     parts, names = _unique(rows, "part"), _unique(rows, "recogniser")
     if len(parts) < 2 or not any(is_number(row["wer"]) for row in rows):
@@ -100,6 +100,11 @@ def duration_quartile_chart(run: Run, split: Split, styles: Styles) -> Chart | N
     ]
     sentence = f"Word error rate on {split_name(split)} by duration: each part holds about a quarter of the utterances."
     return Chart("duration_" + "_".join(split), "By duration", sentence, chart_spec(layers, 210, sentence))
+
+
+def duration_labels(detail: Detail) -> list[str]:
+    """Return what the parts by duration are called."""
+    return seconds_apart([(part.from_s, part.to_s) for part in detail.by_duration])
 
 
 def speaker_chart(run: Run, split: Split, styles: Styles) -> Chart | None:

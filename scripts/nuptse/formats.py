@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -82,6 +83,16 @@ def duration(seconds: float | None) -> str:
         return f"{whole // 60}{SPACE}min {whole % 60:02d}{SPACE}s"
     minutes = round(seconds / 60)
     return f"{minutes // 60}{SPACE}h {minutes % 60:02d}{SPACE}min"
+
+
+def seconds_apart(limits: Sequence[tuple[float, float]]) -> list[str]:
+    """Return ranges in seconds, with the fewest decimals of one to three that keep them apart.
+
+    >>> seconds_apart([(0.9, 1.2), (1.3, 2.0)]), seconds_apart([(1.0, 1.009), (1.01, 1.019)])
+    (['0.9–1.2\\xa0s', '1.3–2.0\\xa0s'], ['1.00–1.01\\xa0s', '1.01–1.02\\xa0s'])
+    """
+    tried = [[f"{low:.{digits}f}–{high:.{digits}f}{SPACE}s" for low, high in limits] for digits in (1, 2, 3)]
+    return next((texts for texts in tried if len(set(texts)) == len(texts)), tried[-1])
 
 
 def memory(size: float | None) -> str:

@@ -18,6 +18,7 @@ from nuptse import formats
 from nuptse.batches import drawn_buckets, feeding, mix, number_of_devices
 from nuptse.bootstrap import MIN_UTTERANCES
 from nuptse.chart_style import COLOURS, VEGA_LITE, for_page, styles_of
+from nuptse.charts import duration_labels
 from nuptse.costs import Cost
 from nuptse.diagnosis import change_as_yaml, counts, grouped
 from nuptse.figures import fallback_svg
@@ -55,7 +56,7 @@ def render_page(run: Run, gallery: Gallery, account: Account, configfiles: Seque
         "duration": formats.duration, "memory": formats.memory, "count": formats.count, "times": formats.times,
         "yaml": in_yaml, "finding_counts": counts, "change": lambda change: "\n".join(change_as_yaml(change)),
         "sentence": lambda text: f"{text[0].upper()}{text[1:]}.", "split_name": split_name, "breakable": breakable,
-        "resampled": resampled,
+        "resampled": resampled, "duration_labels": duration_labels,
     }  # fmt: skip
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
     script = (TEMPLATES / SCRIPT).read_text("utf-8")

@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
-from run_files import batch, experiment, training
+from run_files import batch, experiment, training, transcripts
 from test_verdict import run_of
 
 from nuptse.chart_style import COLOURS, SERIES, TONES, for_fallback, for_file, for_page, styles_of
-from nuptse.charts import MAX_SPEAKERS, speaker_chart
+from nuptse.charts import MAX_SPEAKERS, duration_quartile_chart, speaker_chart
 from nuptse.curves import validation_charts
 from nuptse.figures import to_svg
 from nuptse.gallery import make_gallery
@@ -71,6 +72,20 @@ def test_of_very_many_speakers_some_are_drawn(tmp_path):
     rows = [row for row in chart.spec["layer"][0]["data"]["values"] if row["recogniser"] == "first"]
     assert len(rows) == MAX_SPEAKERS
     assert "60 of the 500 are drawn" in chart.sentence
+
+
+@pytest.mark.parametrize("step_s", [0.1, 0.005, 0.001])
+def test_short_utterances_have_a_chart_by_duration_with_parts_apart(tmp_path, step_s):
+    def commands(heard):
+        return [
+            msgspec.structs.replace(row, duration=1 + number * step_s) for number, row in enumerate(transcripts(heard))
+        ]
+
+    rows = {(name, split): commands("no") for name in ("base", "first", "second") for split in ("dev", "test")}
+    run = run_of(tmp_path, rows=rows)
+    chart = duration_quartile_chart(run, ("corpus", "test"), styles_of(run))
+    drawn = chart.spec["layer"][0]["data"]["values"]
+    assert len(drawn) == 12 and len({row["part"] for row in drawn}) == 4
 
 
 def test_a_long_training_is_thinned(tmp_path):
