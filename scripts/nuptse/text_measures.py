@@ -15,7 +15,7 @@ from nuptse.word_encoder import MOST_COST, WordEncoder
 
 # Different words that are remembered, 30 MB; LibriSpeech has 90,000.
 MOST_WORDS = 1 << 17
-# Rows of what is measured. The last three are of words only: see WordEncoder, and the tokens at the ends.
+# Columns of what is measured. The last three are of words only: see WordEncoder, and the tokens at the ends.
 LETTERS, WORDS, TOKENS, REPEATS, UNKNOWN, CAPITALS, PUNCTUATION, COST, FIRST, LAST = range(10)
 
 
@@ -41,7 +41,7 @@ class TextMeasures:
 
     def _forget(self) -> None:
         self._numbers: defaultdict[str, int] = defaultdict(count().__next__)
-        self._table = np.zeros((LAST + 1, 0), dtype=np.int32)
+        self._table = np.zeros((0, LAST + 1), dtype=np.int32)  # a row for each word, which is read as a whole
 
     def of(self, texts: Sequence[str]) -> np.ndarray:
         """Return what stands in each of N texts; int32, (7, N).
@@ -51,42 +51,42 @@ class TextMeasures:
         there is such a character, punctuation other than apostrophe and hyphen.
         """
         if self._tokenizer is not None and self._encoder is None:
-            return self._measure(texts, self._tokenizer.encode(list(texts)))[:COST]
+            return self._measure(texts, self._tokenizer.encode(list(texts)))[:, :COST].T
         sums = self._put_together(texts)
-        whole = np.flatnonzero(sums[COST] > MOST_COST).tolist()
+        whole = np.flatnonzero(sums[:, COST] > MOST_COST).tolist()
         if self._tokenizer is not None and whole:
             chosen = [texts[index] for index in whole]
-            sums[:, whole] = self._measure(chosen, self._tokenizer.encode(chosen))[:FIRST]
-        return sums[:COST]
+            sums[whole] = self._measure(chosen, self._tokenizer.encode(chosen))[:, :FIRST]
+        return sums[:, :COST].T
 
     def _put_together(self, texts: Sequence[str]) -> np.ndarray:
-        """Add up what the words of texts have, and the repeats where one follows another; (8, N)."""
+        """Add up what the words of texts have, and the repeats where one follows another; (N, 8)."""
         lengths = np.array([text.count(" ") + 1 for text in texts], dtype=np.int64)
         words = " ".join(texts).split(" ")
         numbers = np.fromiter(map(self._numbers.__getitem__, words), dtype=np.int64, count=len(words))
         self._measure_new()
-        rows, starts = [row.take(numbers) for row in self._table], np.cumsum(lengths) - lengths
-        sums = np.stack([np.add.reduceat(row, starts) for row in rows[:FIRST]])
-        spoken = np.flatnonzero(rows[TOKENS])
-        again = np.flatnonzero(rows[FIRST][spoken[1:]] == rows[LAST][spoken[:-1]])
+        rows, starts = self._table.take(numbers, axis=0), np.cumsum(lengths) - lengths
+        sums = np.add.reduceat(rows[:, :FIRST], starts, axis=0)
+        spoken = np.flatnonzero(rows[:, TOKENS])
+        again = np.flatnonzero(rows[:, FIRST][spoken[1:]] == rows[:, LAST][spoken[:-1]])
         one, next_one = (np.searchsorted(starts, spoken[places], "right") - 1 for places in (again, again + 1))
-        np.add.at(sums[REPEATS], one[one == next_one], 1)
-        if self._table.shape[1] > MOST_WORDS:
+        np.add.at(sums[:, REPEATS], one[one == next_one], 1)
+        if len(self._table) > MOST_WORDS:
             self._forget()
         return sums
 
     def _measure_new(self) -> None:
-        number = len(self._numbers) - self._table.shape[1]
+        number = len(self._numbers) - len(self._table)
         if not number:
             return
         new = [*islice(reversed(self._numbers), number)][::-1]
         tokens, costs = self._encoder.encode(new) if self._encoder else ([[]] * number, [0] * number)
         measured = self._measure(new, tokens)
-        measured[COST] = costs
-        self._table = np.concatenate([self._table, measured], axis=1)
+        measured[:, COST] = costs
+        self._table = np.concatenate([self._table, measured])
 
     def _measure(self, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> np.ndarray:
-        """Return all rows for texts, or words, of these tokens."""
+        """Return all columns for texts, or words, of these tokens; (N, 10)."""
         for text in texts:
             if not self._seen.issuperset(text):
                 self._learn(set(text) - self._seen)
@@ -105,7 +105,7 @@ class TextMeasures:
             )
             for text, tokens in zip(texts, encoded, strict=True)
         ]
-        return np.array(measured, dtype=np.int32).reshape(len(texts), LAST + 1).T
+        return np.array(measured, dtype=np.int32).reshape(len(texts), LAST + 1)
 
     def _learn(self, characters: set[str]) -> None:
         self._seen |= characters
