@@ -26,7 +26,7 @@ TERMINAL_S = 5
 # What a history takes from one process of a run to the next.
 REMEMBERED = (
     *("train", "validation", "audio_seconds", "utterances", "best_step", "best_wer"),
-    *("setup_seconds", "training_seconds"),
+    *("setup_seconds", "training_seconds", "wall_seconds"),
 )
 
 
@@ -39,12 +39,13 @@ class History(Callback):
         names: the validation sets, ``<corpus>_<split>``, the first of which chooses the best step.
         sources: the corpora that are trained on, ``<corpus>/<split>``, in the order of ``train_ds.input_cfg``.
         experiment: its name, for the lines.
-        started: ``time.monotonic()`` when the run began.
+        started: ``time.monotonic()`` when this process began with the run.
         train: loss, learning rate and amounts of audio of each batch.
         validation: val_wer of every set at each validation.
         audio_seconds: audio seen in training, padding not counted.
         setup_seconds: until the first batch.
         training_seconds: from the first batch to the last, validations not counted.
+        wall_seconds: of the starts before this one, as far as this one goes on from them.
     """
 
     interval: int
@@ -60,6 +61,7 @@ class History(Callback):
     best_wer: float = math.inf
     setup_seconds: float = 0.0
     training_seconds: float = 0.0
+    wall_seconds: float = 0.0
     _ticking: float | None = None
     _lr: float = 0.0
     _by_source: dict[str, int] = field(default_factory=dict)
@@ -131,6 +133,10 @@ class History(Callback):
     def _so_far(self) -> float:
         return self.training_seconds + (time.monotonic() - self._ticking if self._ticking is not None else 0)
 
+    def wall_so_far(self) -> float:
+        """Return the wall time of the run (s), that of all starts."""
+        return self.wall_seconds + time.monotonic() - self.started
+
     def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self._pause()
 
@@ -175,9 +181,11 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in REMEMBERED}
-        return copy.deepcopy(state | {"training_seconds": self._so_far()})
+        return copy.deepcopy(state | {"training_seconds": self._so_far(), "wall_seconds": self.wall_so_far()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Checkpoints of earlier versions have no wall time; at least so much it was.
+        known = {"wall_seconds": state_dict["setup_seconds"] + state_dict["training_seconds"]} | state_dict
         for name in REMEMBERED:
-            setattr(self, name, state_dict[name])
+            setattr(self, name, known[name])
         self._printed = self.train[-1]["step"] if self.train else 0

@@ -185,10 +185,12 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         "versions": versions(),
         "commit": git_commit(Path(__file__).parent),
         "options": list(job.options),
-        "seconds": round(time.monotonic() - started, 1),
     }
+    # A finished run that is only published again took no longer by it.
+    seconds = history.wall_seconds if run.made else history.wall_so_far()
+    report["seconds"] = round(seconds, 1)
     write_account(report, job.output_dir / "train.json")
-    run.finish(history.state_dict())
+    run.finish(history.state_dict() | {"wall_seconds": seconds})
     return report
 
 

@@ -351,6 +351,20 @@ def test_accumulated_batches_are_one_step(training, capsys):
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["1/4", "2/4"]
 
 
+def test_the_wall_time_is_that_of_all_starts(training):
+    first = history_of(training, 1)
+    feed(training, first, Trainer(global_step=1), 1.0)
+    first.started -= 100
+    state = first.state_dict()
+    second = history_of(training, 1)
+    second.load_state_dict(state)
+    second.started -= 10
+    assert second.wall_so_far() == pytest.approx(110, abs=5)
+    del state["wall_seconds"]  # a checkpoint of an earlier version
+    second.load_state_dict(state | {"setup_seconds": 30.0, "training_seconds": 50.0})
+    assert second.wall_so_far() == pytest.approx(90, abs=5)
+
+
 def test_a_batch_without_a_finite_loss_leaves_an_account_that_can_be_read(training, tmp_path, monkeypatch):
     from nuptse.plan import Plan
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,9 @@ def test_a_broken_run_equals_an_undisturbed_one(finished, tmp_path, monkeypatch,
     undisturbed = runs.run("undisturbed")
     for step in breaks:
         runs.run("broken", until=step)
+    started = time.monotonic()
     broken = runs.run("broken")
+    assert broken["seconds"] > time.monotonic() - started, "what came before is counted"
     assert broken["resumed"] == breaks
     assert undisturbed["resumed"] == []
     assert broken["train"] == undisturbed["train"]
@@ -164,7 +167,7 @@ def test_a_finished_run_is_published_again_and_not_trained_again(finished, tmp_p
     assert f"all 3 steps are made; to train from the start, delete {folder} and run again" in told
     assert "step 3/3" not in told, "nothing is trained or validated again"
     differ = {key for key in first if first[key] != again[key]}
-    assert differ <= {"seconds", "memory"}
+    assert differ <= {"memory"}, "nor did it take longer, or less"
     assert written == {path: path.stat().st_mtime_ns for path in folder.glob("*.ckpt")}
     assert (tmp_path / "x/checkpoints/last.ckpt").exists()
     shutil.rmtree(folder)
