@@ -25,10 +25,11 @@ rule write_model_card:
         runtime=30,
     params:
         facts=ask(plan.card_facts),
+        configfiles=ask_where(configfiles),
     shell:
         "python {input.code[0]:q} --facts {params.facts:q} --train {input.train:q} --cuts {input.cuts:q}"
         " --ledgers {input.ledgers:q} --scores {input.scores:q} --base-scores {input.base_scores:q}"
-        " --template {input.template:q} --card {output.card:q} > {log:q} 2>&1"
+        " --configfile {params.configfiles:q} --template {input.template:q} --card {output.card:q} > {log:q} 2>&1"
 
 
 rule model_cards:

@@ -20,13 +20,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ledgers", type=Path, nargs="+", required=True, help="their ledgers, in the same order")
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="of the experiment, JSON")
     parser.add_argument("--base-scores", type=Path, nargs="+", required=True, help="of its base, in the same order")
+    parser.add_argument("--configfile", nargs="*", default=[], help="configuration files of the run, for its commands")
     parser.add_argument("--template", type=Path, required=True, help="Jinja2")
     parser.add_argument("--card", type=Path, required=True, help="output, Markdown")
     args = parser.parse_args(argv)
     pairs = list(zip(map(read_scores, args.scores), map(read_scores, args.base_scores), strict=True))
     data = [read_data(cuts, ledger) for cuts, ledger in zip(args.cuts, args.ledgers, strict=True)]
     template = args.template.read_text(encoding="utf-8")
-    content = model_card(args.facts, read_json(args.train, dict), data, pairs, template)
+    content = model_card(args.facts, read_json(args.train, dict), data, pairs, template, args.configfile)
     with write_atomically(args.card) as partial:
         partial.write_text(content, encoding="utf-8")
     print(f"{args.card}: {len(pairs)} splits, {sum(split.utterances for split in data)} training utterances")

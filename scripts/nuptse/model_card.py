@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -105,6 +106,7 @@ def model_card(
     data: Sequence[Data],
     pairs: Sequence[tuple[SetScores, SetScores]],
     template: str,
+    configfiles: Sequence[str] = (),
 ) -> str:
     """Return the card: a YAML head for the Hub and a Markdown body.
 
@@ -114,6 +116,7 @@ def model_card(
         data: of each training split.
         pairs: scores of the experiment and of its base, for each split that it is judged by.
         template: Jinja2, with ``card_data`` (the YAML head) and the arguments above.
+        configfiles: configuration files that the run was started with.
     """
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
@@ -127,6 +130,7 @@ def model_card(
         weights={source["name"]: source["weight"] for source in train["sources"]},
         pairs=[(own, base, _role(own, facts)) for own, base in pairs],
         writing=_writing(data),
+        configfiles=as_option(configfiles),
     )
     return str(ModelCard(content))
 
@@ -208,6 +212,16 @@ def as_code(value: object) -> str:
     text = " ".join(str(value).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if text.startswith("`") or text.endswith("`") else f"{fence}{text}{fence}"
+
+
+def as_option(configfiles: Iterable[str]) -> str:
+    """Return the option that names configuration files, "" for none; a card is public, so it tells no folder of theirs.
+
+    >>> as_option(["config/test.yaml", "/home/me/my own.yaml"])
+    " --configfile test.yaml 'my own.yaml'"
+    """
+    names = [" ".join(Path(file).name.split()) for file in configfiles]
+    return f" --configfile {shlex.join(names)}" if names else ""
 
 
 def as_json(value: object) -> str:

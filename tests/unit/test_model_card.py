@@ -63,7 +63,9 @@ def utterance(text, speaker="s1"):
 def write(tmp_path):
     """Write a card by the command; return its path."""
 
-    def run(facts=FACTS, train=TRAIN, utterances=("olá a|b", "é isso"), speakers=("s1", "s2"), rate=0.16):
+    def run(
+        facts=FACTS, train=TRAIN, utterances=("olá a|b", "é isso"), speakers=("s1", "s2"), rate=0.16, configfiles=()
+    ):
         for name, content in {
             "train": train,
             "ledger": {
@@ -82,6 +84,7 @@ def write(tmp_path):
             *("--facts", json.dumps(facts), "--train", str(tmp_path / "train.json")),
             *("--cuts", str(tmp_path / "cuts.jsonl.gz"), "--ledgers", str(tmp_path / "ledger.json")),
             *("--scores", *scores["mine"], "--base-scores", *scores["base"]),
+            *("--configfile", *configfiles),
             *("--template", template, "--card", str(tmp_path / "README.md")),
         ])  # fmt: skip
         return tmp_path / "README.md"
@@ -129,6 +132,16 @@ def test_the_body_says_what_is_known(write):
     assert "consist of 9 characters besides spaces, lower case only: `abilos|áé`" in text
     assert '`["lower", {"replace": {"’": "\'"}}]`' in text
     assert "were normalised before scoring: `lower`" in text
+
+
+def test_the_commands_name_the_configuration_files_last(write):
+    text = write(configfiles=("config/test.yaml", "/home/me/my own.yaml")).read_text()
+    files = "--configfile test.yaml 'my own.yaml'"
+    assert f"\nsnakemake results/mine/README.md --cores 8 {files}\n" in text
+    # Each of these options takes all words up to the next one.
+    assert f"\nsnakemake transcripts/mine.jsonl --cores 2 {files} --config audio=path/to/recordings\n" in text
+    assert "/home" not in text
+    assert "configfile" not in write().read_text()
 
 
 def test_a_licence_is_stated_or_asked_for(write):
