@@ -121,7 +121,8 @@ def model_card(
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
     )
-    environment.filters |= {"text": as_text, "code": as_code, "rate": as_rate, "span": as_span, "json": as_json}
+    environment.filters |= {"text": as_text, "code": as_code, "json": as_json}
+    environment.filters |= {"rate": as_rate, "number": as_number, "span": as_span}
     content = environment.from_string(template).render(
         card_data=card_data(facts, data, pairs).to_yaml(),
         facts=facts,
@@ -149,7 +150,7 @@ def card_data(
         tags=[TASK, "speech", "audio", "nemo", "nuptse"],
         # A name without a slash is one of NGC, which the Hub does not know.
         base_model=pretrained if re.fullmatch(r"[\w.-]+/[\w.-]+", pretrained) else None,
-        datasets=sorted({split.corpus for split in data}),
+        datasets=facts["datasets"] or None,
         metrics=["wer", "cer"],
         model_name=facts["experiment"],
         eval_results=[
@@ -230,14 +231,26 @@ def as_json(value: object) -> str:
 
 
 def as_rate(rates: Rates) -> str:
-    """Return an error rate in per cent with its 95 % interval.
+    """Return an error rate in per cent with its 95 % interval, if there is one.
 
-    >>> as_rate(Rates(10, 1, 0, 0, 0.1, 0.05, 0.2))
-    '10.0 % (5.0 to 20.0)'
+    >>> as_rate(Rates(10, 1, 0, 0, 0.1, 0.05, 0.2)), as_rate(Rates(10, 1, 0, 0, 0.1, None, None))
+    ('10.0 % (5.0 to 20.0)', '10.0 %')
     """
-    if rates.rate is None or rates.low is None or rates.high is None:
+    if rates.rate is None:
         return "–"
-    return f"{100 * rates.rate:.1f} % ({100 * rates.low:.1f} to {100 * rates.high:.1f})"
+    rate = f"{100 * rates.rate:.1f} %"
+    if rates.low is None or rates.high is None:
+        return rate
+    return f"{rate} ({100 * rates.low:.1f} to {100 * rates.high:.1f})"
+
+
+def as_number(value: float) -> str:
+    """Return a number with one decimal, or none where that is a zero.
+
+    >>> as_number(2.0), as_number(1 / 3)
+    ('2', '0.3')
+    """
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def as_span(seconds: float) -> str:

@@ -6,8 +6,11 @@ anything: only what Snakemake cannot see by itself is looked at, the files of co
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
@@ -17,6 +20,7 @@ from nuptse.page_settings import page_settings
 from nuptse.plan_base import as_json
 from nuptse.plan_trainings import TrainingPlan
 from nuptse.settings import made_of, model_source
+from nuptse.source_settings import corpus_source
 
 
 class Plan(TrainingPlan):
@@ -112,6 +116,7 @@ class Plan(TrainingPlan):
             },
             "languages": {entry["corpus"]: self.corpora[entry["corpus"]]["language"] for entry in splits},
             "text": {entry["corpus"]: self.corpora[entry["corpus"]]["text"] for entry in settings["train"]},
+            "datasets": sorted(set(filter(None, (_on_the_hub(self.corpora[e["corpus"]]) for e in settings["train"])))),
             "validation": settings["validation"],
             "layout": settings["layout"],
             "batch_duration": settings["train_ds"]["batch_duration"],
@@ -175,6 +180,16 @@ class Plan(TrainingPlan):
         corpora = {corpus for corpus, _ in self.used_splits}
         in_groups = any(self.audio_groups(*split) for split in self.used_splits)
         return as_json(page_settings(self.config, self.experiments, corpora, in_groups))
+
+
+def _on_the_hub(corpus: Mapping[str, Any]) -> str | None:
+    """Return the name on the Hub of the dataset that a corpus is; None of one that is none, or lies on a disk."""
+    source = corpus_source(corpus)
+    if source.kind != "huggingface" or "archives" in corpus:
+        return None
+    name: str = source.parts["all"]
+    on_disk = Path(corpus.get("folder", ""), name).exists()
+    return name if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not on_disk else None
 
 
 # Settings in which experiments may differ that are compared for their layout.

@@ -27,6 +27,7 @@ FACTS = {
     },
     "languages": {"speech": "pt-BR"},
     "text": {"speech": ["lower", {"replace": {"’": "'"}}]},
+    "datasets": ["someone/speech-corpus"],
     "validation": [{"corpus": "speech", "split": "dev"}],
     "layout": "cutset",
     "batch_duration": 60,
@@ -46,6 +47,7 @@ TRAIN = {
     "hardware": {"device": "CPU", "threads": 2},
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
     "commit": None,
+    "effective_batch": {"devices": 1, "accumulate_grad_batches": 1, "audio_seconds": 36.9, "utterances": 11.39},
     "seconds": 51.1,
 }
 
@@ -63,9 +65,7 @@ def utterance(text, speaker="s1"):
 def write(tmp_path):
     """Write a card by the command; return its path."""
 
-    def run(
-        facts=FACTS, train=TRAIN, utterances=("olá a|b", "é isso"), speakers=("s1", "s2"), rate=0.16, configfiles=()
-    ):
+    def run(facts=FACTS, train=TRAIN, utterances=("olá a|b", "é isso"), speakers=("s1", "s2"), configfiles=(), **rates):
         for name, content in {
             "train": train,
             "ledger": {
@@ -74,7 +74,7 @@ def write(tmp_path):
                 "dropped": {"no transcript": {"utterances": 3}},
                 "quarantined": {"bad audio: silent": {"utterances": 2}},
             },
-            **{f"{who}_{split}": score(who, split, rate=rate) for who in ("mine", "base") for split in ("dev", "test")},
+            **{f"{who}_{split}": score(who, split, **rates) for who in ("mine", "base") for split in ("dev", "test")},
         }.items():
             (tmp_path / f"{name}.json").write_text(json.dumps(content))
         write_rows(tmp_path / "cuts.jsonl.gz", map(utterance, utterances, speakers))
@@ -101,7 +101,7 @@ def test_the_hub_reads_it_back_without_the_network(write, monkeypatch):
     path = write()
     card = ModelCard.load(path)
     assert card.data.language == ["pt"] and card.data.library_name == "nemo"
-    assert card.data.pipeline_tag == "automatic-speech-recognition" and card.data.datasets == ["speech"]
+    assert card.data.pipeline_tag == "automatic-speech-recognition" and card.data.datasets == ["someone/speech-corpus"]
     assert card.data.base_model == "nvidia/stt_en_conformer_ctc_small"
     assert [(r.dataset_split, r.metric_type, r.metric_value, r.dataset_args) for r in card.data.eval_results] == [
         (split, metric, value, {"language": "pt-BR"})
@@ -171,6 +171,34 @@ def test_a_tokenizer_of_its_own_is_told(write):
     assert "`german` (`a/b`) with a tokenizer of its own and a new decoder, fine-tuned in" in " ".join(
         card.text.split()
     )
+
+
+def test_only_datasets_of_the_hub_are_named_in_the_head(write):
+    text = write(FACTS | {"datasets": []}).read_text()
+    assert "datasets:" not in text, "the Hub would take the name of a corpus of one's own for somebody's dataset"
+
+
+def test_a_rate_without_an_interval_is_told(write):
+    assert "| nothing was chosen on it | 54 | 16.0 % | 16.0 % |" in write(low=None, high=None).read_text()
+
+
+def test_a_batch_is_that_of_each_device_and_of_a_step(write):
+    text = write().read_text()
+    assert (
+        "| batch | 60 s of audio |\n| effective batch | 37 s of audio, 11.4 utterances on average in a step |" in text
+    )
+    step = {"devices": 4, "accumulate_grad_batches": 2, "audio_seconds": 470.0, "utterances": 120.0}
+    text = write(train=TRAIN | {"effective_batch": step}).read_text()
+    assert "| batch | 60 s of audio on each device |\n| effective batch | 7.8 min of audio, 120 utterances" in text
+    assert "in a step, on 4 devices, 2 batches accumulated on each |" in text
+    earlier = {key: value for key, value in TRAIN.items() if key != "effective_batch"}
+    assert "| batch | 60 s of audio |\n| optimizer |" in write(train=earlier).read_text()
+
+
+def test_a_third_of_an_utterance_is_not_none(write):
+    sources = [{"name": "speech/train", "weight": 1.0, "too_short": 1 / 3, "too_long": 2.0}]
+    text = write(train=TRAIN | {"sources": sources}).read_text()
+    assert "0.3 utterances that are too short, 2 too long (of the three speeds of an utterance each counts" in text
 
 
 def test_what_is_not_known_is_not_made_up(write):

@@ -39,6 +39,25 @@ def test_transcripts_want_audio(tmp_path):
     assert plan.audio_source() == str(tmp_path) and plan.audio_changes() != before
 
 
+def test_a_card_names_the_datasets_of_the_hub(tmp_path, monkeypatch):
+    corpus = {"splits": {"train": "train", "dev": "dev"}, "language": "en", "text": []}
+    entries = [{"corpus": "own", "split": "train"}], [{"corpus": "own", "split": "dev"}]
+    experiment = {"layout": "cutset", "train": entries[0], "validation": entries[1], "test": []}
+
+    def datasets(dataset, **more):
+        own = corpus | {"huggingface": dataset} | more
+        content = config() | {"experiments": {"mine": experiment}}
+        content["corpora"] |= {"own": own}
+        return json.loads(Plan(content, SCHEMA, ROOT).card_facts("mine"))["datasets"]
+
+    monkeypatch.chdir(tmp_path)
+    assert datasets("someone/corpus") == ["someone/corpus"]
+    assert datasets({"dataset": "corpus", "config": "en"}) == ["corpus"]
+    assert datasets("/data/mine/saved") == []
+    (tmp_path / "base/someone/corpus").mkdir(parents=True)
+    assert datasets("someone/corpus", folder="base") == [], "it is read from there"
+
+
 def test_the_order_of_keys_changes_no_param():
     plans = Plan(config(), SCHEMA, ROOT), Plan(reverse(config()), SCHEMA, ROOT)
     for plan in plans:
