@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nuptse.decoding import parse_decoding
 from nuptse.errors import log_to, run_command
+from nuptse.folder_lock import folder_lock
 from nuptse.runtime import prepare_runtime
 
 
@@ -29,14 +30,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     from nuptse.joining import publish_recordings
     from nuptse.transcribing import Task, transcribe
 
-    transcribe(
-        args.model,
-        [Task(args.cuts, args.transcripts, supervisions=0)],
-        threads=args.threads,
-        batch_duration=args.batch_duration,
-        decoding=decoding,
-        publish=publish_recordings(args.recordings),
-    )
+    # As in transcribe.py; the folder is that of all recognisers, who transcribe at the same time.
+    folder = args.transcripts.parent
+    with folder_lock(folder, folder / f".{args.transcripts.stem}.lock"):
+        transcribe(
+            args.model,
+            [Task(args.cuts, args.transcripts, supervisions=0)],
+            threads=args.threads,
+            batch_duration=args.batch_duration,
+            decoding=decoding,
+            publish=publish_recordings(args.recordings),
+        )
 
 
 if __name__ == "__main__":

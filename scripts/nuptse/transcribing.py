@@ -124,7 +124,7 @@ def transcribe(
                 f" dropped {len(cuts) - len(texts)}; {seconds:.1f} s, RTF {seconds / audio_s:.4f}"
             )
     for task in tasks:  # only now: a run that is killed in a later set has nothing to do again
-        task.partial.unlink()
+        task.partial.unlink(missing_ok=True)
 
 
 # --- input ---

@@ -1,7 +1,9 @@
 """What a model hears: exactly NeMo's texts, every utterance once, and as much again after a kill as without one."""
 
+import functools
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +20,9 @@ from hypothesis import strategies as st
 from lhotse import CutSet
 
 import transcribe as command
+import transcribe_audio as command_audio
 from nuptse.errors import UserError
+from nuptse.folder_lock import folder_lock
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.manifests import prepare_recipe
 from nuptse.models import build_model, model_config, train_tokenizer
@@ -324,6 +328,23 @@ def test_a_job_waits_for_one_that_outlived_its_snakemake(go, sets, model_path, t
     assert (tmp_path / "out" / "english.jsonl").read_bytes() == whole
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"english.jsonl", "english.json"}
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_two_jobs_never_write_one_transcript_of_own_audio(transcribing, tmp_path, monkeypatch):
+    monkeypatch.setattr(command_audio, "folder_lock", functools.partial(folder_lock, patience_s=0.1))
+    paths = {name: tmp_path / name for name in ("model", "cuts", "recordings")} | {"transcripts": tmp_path / "x.jsonl"}
+    options = [f"--{name}={path}" for name, path in paths.items()]
+    held = folder_lock(tmp_path, tmp_path / ".x.lock")
+    with held, pytest.raises(UserError, match=f"is in the hands of process {os.getpid()}"):
+        command_audio.main(options)
+    with pytest.raises(UserError, match="cannot read .*cuts"):  # none is there
+        command_audio.main(options)
+
+
+def test_a_job_whose_transcripts_are_written_does_not_fail_afterwards(transcribing, sets, model_path, tmp_path):
+    task = transcribing.Task(sets["english"], tmp_path / "x.jsonl")
+    options = {"threads": 1, "batch_duration": 1000, "decoding": {}}
+    transcribing.transcribe(model_path, [task], **options, publish=lambda task, *_: task.partial.unlink())
 
 
 def test_what_is_done_counts_for_the_same_run_only(transcribing, tmp_path):
