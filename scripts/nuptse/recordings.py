@@ -64,7 +64,14 @@ class Ledger:
     pieces: int = 0
     averaged: int = 0
     sampling_rates: dict[int, int] = field(default_factory=dict)
-    left_out: list[dict[str, str]] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+
+    def leave_out(self, source: Source, reason: str) -> None:
+        name = str(source.row["audio_filepath"]).encode(errors="backslashreplace").decode()
+        # Of a manifest several rows may name one file.
+        known = {key: source.row[key] for key in ("id", "offset") if source.row.get(key) is not None}
+        known |= {} if source.duration is None else {"duration": source.duration}
+        self.left_out.append({"audio_filepath": name} | known | {"reason": reason})
 
     def take(self, recording: Recording) -> None:
         self.taken += 1
@@ -75,7 +82,7 @@ class Ledger:
         self.sampling_rates[rate] = self.sampling_rates.get(rate, 0) + 1
 
     def __str__(self) -> str:
-        lines = [f"left out: {entry['audio_filepath']}: {entry['reason']}" for entry in self.left_out[:SHOWN]]
+        lines = [f"left out: {_named(entry)}: {entry['reason']}" for entry in self.left_out[:SHOWN]]
         if len(self.left_out) > SHOWN:
             lines.append(f"left out: {len(self.left_out) - SHOWN} more, see the ledger")
         rates = ", ".join(f"{rate} Hz: {count}" for rate, count in sorted(self.sampling_rates.items()))
@@ -85,6 +92,16 @@ class Ledger:
             f" {len(self.left_out)}"
         )
         return "\n".join(lines)
+
+
+def _named(entry: dict[str, Any]) -> str:
+    """Return the file of an entry of ``left_out``, and which part of it.
+
+    >>> _named({"audio_filepath": "a.wav", "offset": 1.5, "reason": "empty"})
+    'a.wav (offset 1.5)'
+    """
+    part = ", ".join(f"{key} {entry[key]}" for key in ("id", "offset", "duration") if key in entry)
+    return f"{entry['audio_filepath']} ({part})" if part else str(entry["audio_filepath"])
 
 
 def list_audio(audio: Path, cuts: Path, recordings: Path, threads: int) -> Ledger:
@@ -106,8 +123,7 @@ def list_audio(audio: Path, cuts: Path, recordings: Path, threads: int) -> Ledge
         for source, found in _inspected(find_sources(audio), threads):
             ledger.found += 1
             if isinstance(found, str):
-                name = str(source.row["audio_filepath"]).encode(errors="backslashreplace").decode()
-                ledger.left_out.append({"audio_filepath": name, "reason": found})
+                ledger.leave_out(source, found)
                 continue
             for number in range(len(found.pieces)):
                 write_cut(_cut(ledger.taken, number, source, found))

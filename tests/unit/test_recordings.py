@@ -148,18 +148,20 @@ def test_a_nemo_manifest_with_parts_of_files_and_texts(listed, tmp_path):
         {"audio_filepath": "wav/a.wav", "offset": 2.5, "duration": 0.55},
         {"audio_filepath": "wav/a.wav", "offset": 2.5, "duration": 3},
         {"audio_filepath": "wav/a.wav", "offset": 9},
-        {"audio_filepath": "wav/none.wav"},
+        {"audio_filepath": "wav/none.wav", "offset": None},
     ]
     write_rows(tmp_path / "m.json", rows)
     ledger, recordings, cuts = listed(tmp_path / "m.json")
     assert [row["row"] for row in recordings] == rows[:3]
     assert [cut.duration for cut in cuts] == [3.0, 1.5, 0.5], "0.05 s too long is rounding"
     assert cuts[1].load_audio().std() == pytest.approx(0.3, rel=0.05)
-    assert [entry["reason"] for entry in ledger.left_out] == [
-        "offset and duration lie outside of its 3.000 s",
-        "offset and duration lie outside of its 3.000 s",
-        "no such file",
+    outside = "offset and duration lie outside of its 3.000 s"
+    assert ledger.left_out == [
+        {"audio_filepath": "wav/a.wav", "offset": 2.5, "duration": 3.0, "reason": outside},
+        {"audio_filepath": "wav/a.wav", "offset": 9, "reason": outside},
+        {"audio_filepath": "wav/none.wav", "reason": "no such file"},
     ]
+    assert f"left out: wav/a.wav (offset 2.5, duration 3.0): {outside}" in str(ledger)
 
 
 def test_lhotse_cuts_keep_their_channel_and_their_text(listed, tmp_path):
