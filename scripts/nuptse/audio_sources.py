@@ -27,7 +27,7 @@ class Source:
         path: where the file lies.
         start: s from the start of the file.
         duration: s; None for all that follows.
-        channels: those to average; None for all.
+        channels: those to average; None for all, none where the file lacks one of them.
     """
 
     row: Mapping[str, Any]
@@ -112,5 +112,7 @@ def _from_cut(row: Any) -> Source:
     known: dict[str, Any] = {"id": found.id, "audio_filepath": files[0].source}
     known |= ({"offset": found.start} if found.start else {}) | ({"text": text} if found.supervisions else {})
     wanted = [found.channel] if isinstance(found.channel, int) else found.channel
-    channels = tuple(files[0].channels.index(channel) for channel in wanted if channel in files[0].channels)
+    # The mean of fewer is another signal: without one of them the cut is left out.
+    has_all = set(wanted) <= set(files[0].channels)
+    channels = tuple(map(files[0].channels.index, wanted)) if has_all else ()
     return Source(known, Path(files[0].source), found.start, found.duration, channels)

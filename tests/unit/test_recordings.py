@@ -177,6 +177,21 @@ def test_lhotse_cuts_keep_their_channel_and_their_text(listed, tmp_path):
     assert np.array_equal(found.load_audio(), cut.load_audio())
 
 
+def test_a_cut_of_a_channel_that_is_not_there_is_left_out(listed, tmp_path):
+    from lhotse import MonoCut, MultiCut, Recording
+
+    write(tmp_path / "s.wav", np.stack([noise(1), noise(1)], 1))
+    recording = Recording.from_file(tmp_path / "s.wav")
+    cuts = [MultiCut(name, 0, 1.0, channels, recording=recording) for name, channels in (("a", [0, 1]), ("b", [1, 7]))]
+    CutSet.from_cuts([*cuts, MonoCut("c", 0, 1.0, 2, recording=recording)]).to_file(tmp_path / "c.jsonl.gz")
+    ledger, _, (found,) = listed(tmp_path / "c.jsonl.gz")
+    assert found.channel == [0, 1]
+    assert [(entry["id"], entry["reason"]) for entry in ledger.left_out] == [
+        ("b", "it has only 2 channels"),
+        ("c", "it has only 2 channels"),
+    ]
+
+
 def test_a_cut_whose_audio_is_a_command_is_refused(tmp_path):
     source = {"type": "command", "channels": [0], "source": f"touch {tmp_path}/ran"}
     row = {"id": "u", "start": 0, "duration": 1, "channel": 0, "type": "MonoCut", "recording": {"id": "r", "sources": [source], "sampling_rate": 16000, "num_samples": 16000, "duration": 1}}  # fmt: skip
