@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,10 @@ def _manifest_sources(manifest: Path) -> Iterator[Source]:
     try:
         with open_lines(manifest) as lines:
             for number, line in enumerate(lines, start=1):
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if not line.strip():
+                    continue
                 try:
                     row = msgspec.json.decode(line)
                     is_cut = isinstance(row, dict) and "recording" in row

@@ -208,6 +208,15 @@ def test_a_wrong_row_is_named(tmp_path, line):
         list(find_sources(tmp_path / "m.json"))
 
 
+def test_blank_lines_and_the_mark_that_editors_put_first_are_no_rows(tmp_path):
+    row = '{"audio_filepath": "a.wav"}'
+    (tmp_path / "m.json").write_text(f"\ufeff{row}\n\n{row}\n  \r\n\n", "utf-8")
+    assert len(list(find_sources(tmp_path / "m.json"))) == 2
+    (tmp_path / "m.json").write_text(f"{row}\n\nno json\n")
+    with pytest.raises(UserError, match="line 3 is neither"):
+        list(find_sources(tmp_path / "m.json"))
+
+
 # --- pauses ---
 
 
