@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from nuptse.errors import UserError
-from nuptse.folder_state import AUDIO_SUFFIXES, files_below
+from nuptse.folder_state import OWN_AUDIO_SUFFIXES, files_below
 from nuptse.jsonl import DAMAGED, open_lines
 
 # What libsndfile decodes. Other audio is left out with a hint.
 READABLE_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split())
-OTHER_SUFFIXES = (AUDIO_SUFFIXES | set(".mp4 .m4b .webm .amr .mka .mkv .mov .3gp .ac3".split())) - READABLE_SUFFIXES
+OTHER_SUFFIXES = OWN_AUDIO_SUFFIXES - READABLE_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 AUDIO_SUFFIXES = frozenset({".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a", ".sph", ".aac", ".wma"})
+# What audio to transcribe may be besides. Only there: a corpus whose such files counted otherwise would be read again.
+OWN_AUDIO_SUFFIXES = AUDIO_SUFFIXES | frozenset(
+    ".aif .aiff .aifc .oga .au .caf .w64 .rf64 .mp4 .m4b .webm .amr .mka .mkv .mov .3gp .ac3".split()
+)
 # Snakemake leaves this empty file in a folder that is the output of a rule.
 SNAKEMAKE_STAMP = ".snakemake_timestamp"
 # Larger files count by their time instead of their contents: no transcript is that large, but a forgotten archive is.
@@ -17,25 +21,26 @@ MAX_READ_BYTES = 64 << 20
 MOST_READ = 10_000
 
 
-def is_audio(name: str) -> bool:
+def is_audio(name: str, suffixes: frozenset[str] = AUDIO_SUFFIXES) -> bool:
     """Return whether a file is audio by its suffix."""
-    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
+    return os.path.splitext(name)[1].lower() in suffixes
 
 
-def folder_state(folder: Path, *, most_read: int | None = None) -> str:
+def folder_state(folder: Path, *, most_read: int | None = None, audio: frozenset[str] = AUDIO_SUFFIXES) -> str:
     """Return 16 hexadecimal digits that change with any name or size below ``folder``, and with any transcript.
 
     Audio counts by name and size, everything else by name and contents, so that a copy of a corpus has the same state.
-    Of more files than ``most_read`` that are no audio none is read: they count by name, size and time.
+    Of more files than ``most_read`` that are no audio none is read: they count by name, size and time. ``audio`` are
+    the suffixes of audio.
     """
     digest = hashlib.blake2b(digest_size=8)
     paths = files_below(folder)
-    read = most_read is None or sum(not is_audio(path) for path in paths) <= most_read
+    read = most_read is None or sum(not is_audio(path, audio) for path in paths) <= most_read
     above = len(os.path.join(folder, ""))
     for path in paths:
         found = os.stat(path)
         digest.update(f"{path[above:]}\0{found.st_size}\0".encode(errors="surrogateescape"))
-        if not is_audio(path):
+        if not is_audio(path, audio):
             if read and found.st_size <= MAX_READ_BYTES:
                 with open(path, "rb") as file:
                     digest.update(hashlib.file_digest(file, "blake2b").digest())

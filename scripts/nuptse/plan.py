@@ -14,7 +14,7 @@ from typing import Any
 
 from nuptse.decoding import decoding_files
 from nuptse.errors import UserError
-from nuptse.folder_state import folder_state
+from nuptse.folder_state import OWN_AUDIO_SUFFIXES, folder_state
 from nuptse.overrides import data_files
 from nuptse.page_settings import page_settings
 from nuptse.plan_base import as_json
@@ -169,7 +169,9 @@ class Plan(TrainingPlan):
 
     def audio_changes(self) -> str:
         """Changes when a file below the audio folder does; a file by itself is an input that Snakemake looks at."""
-        return folder_state(Path(self.audio)) if self.audio and Path(self.audio).is_dir() else ""
+        if not self.audio or not Path(self.audio).is_dir():
+            return ""
+        return folder_state(Path(self.audio), audio=OWN_AUDIO_SUFFIXES)
 
     # --- the page of results ---
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES
 from nuptse.errors import UserError
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
@@ -37,6 +38,17 @@ def test_transcripts_want_audio(tmp_path):
     before = plan.audio_changes()
     (tmp_path / "a.wav").write_bytes(b"audio")
     assert plan.audio_source() == str(tmp_path) and plan.audio_changes() != before
+    before = plan.audio_changes()
+    (tmp_path / "a.wav").write_bytes(b"other")
+    assert plan.audio_changes() == before, "audio counts by its size"
+
+
+@pytest.mark.parametrize("suffix", sorted(READABLE_SUFFIXES | OTHER_SUFFIXES))
+def test_no_audio_to_transcribe_is_read_for_its_changes(tmp_path, monkeypatch, suffix):
+    (tmp_path / f"a{suffix.upper()}").write_bytes(b"audio")
+    plan = Plan(config() | {"audio": str(tmp_path)}, SCHEMA, ROOT)
+    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("a file was read"))
+    assert plan.audio_changes()
 
 
 def test_a_card_names_the_datasets_of_the_hub(tmp_path, monkeypatch):
