@@ -108,6 +108,7 @@ def test_a_model_card_says_what_was_measured(finished, name):
     for (corpus, split, metric), value in found.items():
         assert value == pytest.approx(100 * own[metric][corpus, split], rel=1e-4, abs=1e-3)
     assert report(finished, name)["model_sha256"] in card.text
+    assert f"snakemake results/finetune_from_{name}/README.md --cores 8 --configfile test.yaml\n" in card.text
     for path in re.findall(r'restore_from\("(.*?)"\)', card.text):
         assert (results(finished, name) / path).is_file()
 
