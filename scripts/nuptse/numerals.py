@@ -10,18 +10,25 @@ from pathlib import Path
 
 from nuptse.errors import UserError
 
-# Digits with separators between them: a number if they stand as one is written, else one number after the other.
-# `st`, `nd` … make an English ordinal; U+066B and U+066C are the Arabic point and comma.
-_CHAIN = re.compile(r"(\d+(?:[.,\u066b\u066c]\d+)*)((?:st|nd|rd|th)\b)?")
-# By the decimal separator: groups of three, or as in India of two before the last three, and a fraction.
+# By the decimal separator: groups of three, or as in India of two before the last three, and a fraction. U+066B and
+# U+066C are the Arabic point and comma; `_` stands for a space or an apostrophe between groups.
 _NUMBERS = {
-    ".": re.compile(r"([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d\d)+,\d{3}|\d+)(?:\.(\d+))?"),
-    ",": re.compile(r"([1-9]\d{0,2}(?:\.\d{3})+|\d+)(?:,(\d+))?"),
+    ".": re.compile(r"([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d\d)+,\d{3}|[\d_]+)(?:\.(\d+))?"),
+    ",": re.compile(r"([1-9]\d{0,2}(?:\.\d{3})+|[\d_]+)(?:,(\d+))?"),
 }
-# Who writes 1,000.5, after the Unicode CLDR; all others write 1.000,5.
+# In Switzerland neither parts groups: money and most texts have a point, the federal offices a comma.
+_SWISS_NUMBER = re.compile(r"([\d_]+)(?:[.,](\d+))?")
+# Who writes 1,000.5, after the Unicode CLDR; all others write 1.000,5 or 1 000,5.
 _POINT_LANGUAGES = frozenset({"bn", "cy", "en", "fa", "he", "ja", "kn", "ko", "te", "th"})
 _SPANISH_POINT = frozenset({"419", "BZ", "CU", "DO", "GT", "HN", "MX", "NI", "PA", "PE", "PR", "SV", "US"})
 _ARABIC_COMMA = frozenset({"DZ", "LB", "LY", "MA", "MR", "TN"})
+# Spaces that never part two words, and so part groups in every language: U+00A0, thin ones U+2009 and U+202F.
+_FIXED_SPACES = "\u00a0\u2009\u202f"
+# Who parts groups by one of these, after the CLDR, and so by a plain space where a keyboard or `nfkc` made it one.
+_SPACE_LANGUAGES = frozenset(
+    {"be", "cs", "eo", "fi", "fr", "hu", "kk", "lt", "lv", "nb", "nn", "no", "pl", "ru", "sk", "sv", "tg", "uk"}
+)
+_SWISS = frozenset({"CH", "LI"})
 # What is said between a whole and its fraction, where num2words has another form or another word.
 _POINT_WORDS = {
     "ar": "فاصلة",
@@ -69,9 +76,10 @@ def spell_numbers(text: str, language: str) -> str:
 
     Separators are read as the language and region of ``language`` write them, and a fraction digit by digit, as it
     stands. What cannot be one number there is read as several, and what stands between them stays: in
-    English ``2,5`` becomes ``two,five``. In English ``21st`` is an ordinal, and a number from 1100 to 1999 without a
-    separator a year. A number with a leading zero, or of more than 15 digits, is read digit by digit. Signs, units and
-    times are left to other steps: ``10:30`` becomes ``ten:thirty``.
+    English ``2,5`` becomes ``two,five``. Where a space parts groups, two numbers such as ``7 123`` are read as one. In
+    English ``21st`` is an ordinal, and a number from 1100 to 1999 without a separator a year. A number with a leading
+    zero, or of more than 15 digits, is read digit by digit. Signs, units and times are left to other steps: ``10:30``
+    becomes ``ten:thirty``.
 
     Raises:
         UserError: num2words cannot read a number in this language.
@@ -79,36 +87,67 @@ def spell_numbers(text: str, language: str) -> str:
     name = numeral_language(language)
     if name is None:
         raise UserError(f"the step `numbers` does not know the language {language!r}: see config/README.md")
-    mark = _decimal_separator(language)
+    mark, chains, number = _decimal_separator(language), _chains(language), _number(language)
 
     def spell(match: re.Match[str]) -> str:
         chain, suffix = match.groups(default="")
         ordinal = bool(suffix) and name.startswith("en") and mark not in chain
-        if found := _NUMBERS[mark].fullmatch(_plain(chain, mark)):
+        if found := number.fullmatch(_plain(chain, mark)):
             words = _words(found, mark, name, ordinal)
         else:
-            words = re.sub(r"\d+", lambda digits: _whole(_plain(digits[0], mark), name), chain)
+            words = re.sub(r"[^.,\u066b\u066c]+", lambda part: _whole(_plain(part[0], mark), name), chain)
         left = "" if found and ordinal else suffix
         before, after = text[: match.start()][-1:], (left + text[match.end() :])[:1]
         return f"{' ' if before.isalnum() else ''}{words}{' ' if after.isalnum() else ''}{left}"
 
-    return _CHAIN.sub(spell, text)
+    return chains.sub(spell, text)
 
 
 def _decimal_separator(tag: str) -> str:
-    primary, *rest = tag.split("-")
-    regions = {subtag.upper() for subtag in rest}
-    if primary.lower() == "es":
+    primary, regions = _language_and_regions(tag)
+    if primary == "es":
         return "." if regions & _SPANISH_POINT else ","
-    if primary.lower() == "ar":
+    if primary == "ar":
         return "," if regions & _ARABIC_COMMA else "."
-    return "." if primary.lower() in _POINT_LANGUAGES else ","
+    if primary in ("de", "it"):
+        return "." if regions & _SWISS else ","
+    return "." if primary in _POINT_LANGUAGES else ","
+
+
+@cache
+def _chains(tag: str) -> re.Pattern[str]:
+    """Return what finds digits with separators between them, and the ``st``, ``nd`` … that makes an English ordinal.
+
+    They are a number if they stand as one is written, else one number after the other.
+    """
+    primary, regions = _language_and_regions(tag)
+    spaced = (
+        primary in _SPACE_LANGUAGES
+        or (primary == "es" and "CR" in regions)
+        or (primary == "pt" and regions and "BR" not in regions)
+    )
+    groups = rf"[1-9]\d{{0,2}}(?:[{_FIXED_SPACES}{' ' if spaced else ''}]\d{{3}})+(?!\d)"
+    # Not after a letter, nor in the minutes of a time: `10h30 100` and `10:30 100` hold no 30 100.
+    whole = rf"(?<![^\W_])(?<!\d:){groups}"
+    if regions & _SWISS:
+        whole += r"|[1-9]\d{0,2}(?:['\u2019]\d{3})+(?!\d)"
+    return re.compile(rf"((?:{whole}|\d+)(?:[.,\u066b\u066c]\d+)*)((?i:st|nd|rd|th)\b)?")
+
+
+def _number(tag: str) -> re.Pattern[str]:
+    primary, regions = _language_and_regions(tag)
+    return _SWISS_NUMBER if primary in ("de", "fr", "it") and regions & _SWISS else _NUMBERS[_decimal_separator(tag)]
+
+
+def _language_and_regions(tag: str) -> tuple[str, set[str]]:
+    primary, *rest = tag.split("-")
+    return primary.lower(), {subtag.upper() for subtag in rest}
 
 
 def _plain(chain: str, mark: str) -> str:
     """Return a chain in ASCII: the digits of any script, and what stands between them as the language writes it."""
     ascii_marks = {"\u066b": mark, "\u066c": "," if mark == "." else "."}
-    return "".join(ascii_marks.get(c, c) if c in ",.\u066b\u066c" else str(int(c)) for c in chain)
+    return "".join(str(int(c)) if c.isdecimal() else ascii_marks.get(c, c if c in ",." else "_") for c in chain)
 
 
 def _words(match: re.Match[str], mark: str, language: str, ordinal: bool) -> str:
