@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import soundfile
 
 from nuptse.audio_sources import OTHER_SUFFIXES
-from nuptse.unreadable import why_unreadable
+from nuptse.unreadable import ENDLESS, NO_LENGTH, why_unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ def read_header(path: str) -> Header | str:
         if os.path.isdir(path):
             return "a folder, not a file"
         return f"unreadable: {why_unreadable(error, path)}"
+    if header.num_samples > ENDLESS:
+        return NO_LENGTH
     return header if header.num_samples > 0 else "empty"
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nuptse.audio_facts import EMPTY, MISSING, UNREADABLE
 from nuptse.sound import SoundMeter
-from nuptse.unreadable import why_unreadable
+from nuptse.unreadable import ENDLESS, why_unreadable
 from nuptse.wav_header import promised_share
 
 Samples = NDArray[np.int16] | NDArray[np.float32]
@@ -22,8 +22,6 @@ _AS_INTEGERS = frozenset(("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW", "ALAC_16
 _BLOCK = 1 << 20
 # How finely one looks for the place where a damaged file ends.
 _FINE_BLOCK = 1 << 12
-# Lengths above are no lengths: libsndfile's way to say that a header has none.
-_ENDLESS = 1 << 40
 
 
 class Segment(NamedTuple):
@@ -107,7 +105,7 @@ def _result(meter: SoundMeter) -> dict[str, Any]:
 def _promised(path: str, file: soundfile.SoundFile, decoded: int) -> float:
     """Return how many samples the header of a file promises."""
     frames: int = file.frames
-    if frames > _ENDLESS:
+    if frames > ENDLESS:
         return decoded
     # For WAV libsndfile gives the length that is there, not the one that the header promises.
     return frames * promised_share(path) if file.format in ("WAV", "WAVEX") else frames

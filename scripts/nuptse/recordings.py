@@ -20,7 +20,7 @@ from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES, Source, find
 from nuptse.errors import UserError
 from nuptse.jsonl import row_writer
 from nuptse.pauses import frame_length, pieces, powers, quiet_cuts
-from nuptse.unreadable import why_unreadable
+from nuptse.unreadable import ENDLESS, NO_LENGTH, why_unreadable
 
 # Less gives a model no frame to look at.
 SHORTEST_S = 0.1
@@ -176,6 +176,8 @@ def _decode(source: Source, file: soundfile.SoundFile) -> Recording | str:
     channels = tuple(range(file.channels)) if source.channels is None else source.channels
     if not channels or max(channels) >= file.channels:
         return f"it has only {file.channels} channels"
+    if file.frames > ENDLESS:
+        return NO_LENGTH
     first = round(source.start * rate)
     available = file.frames - first
     wanted = available if source.duration is None else round(source.duration * rate)

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import soundfile
 
+# Samples: more are libsndfile's way to say that a header has no length, as in FLAC that was written to a pipe.
+ENDLESS = 1 << 40
+NO_LENGTH = "its header does not say how long it is: write it again, to a file (`ffmpeg -i IN OUT.flac`)"
+
 
 def why_unreadable(error: Exception, path: str | Path) -> str:
     """Return the reason that an exception of soundfile or of the operating system gives, in one line, without the path.

@@ -6,6 +6,14 @@ from pathlib import Path
 import soundfile
 
 
+def drop_length(flac: Path) -> None:
+    """Make a FLAC file one that was written to a pipe: its header says that it has 0 samples, which means unknown."""
+    content = bytearray(flac.read_bytes())
+    content[21] &= 0xF0  # 36 bits of STREAMINFO
+    content[22:26] = bytes(4)
+    flac.write_bytes(content)
+
+
 def write_table(folder: Path, parts: dict, name="table.csv") -> None:
     rows = ["path,text,speaker,split"]
     for part, utterances in parts.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from corpus_files import BLOCKS, cut_set, write_all
+from corpus_files import BLOCKS, cut_set, drop_length, write_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet, RecordingSet, SupervisionSet
@@ -311,6 +311,8 @@ def spoil(folder):
     (folder / "fake.mp3").write_text("no audio")
     (folder / "dir.wav").mkdir()
     soundfile.write(folder / "silent.wav", np.zeros(0), RATE)
+    write_audio(folder / "piped.flac")
+    drop_length(folder / "piped.flac")
     return {
         "none.wav": "no such file",
         "empty.wav": "empty",
@@ -319,6 +321,7 @@ def spoil(folder):
         "cut.flac": "unreadable: ",
         "fake.mp3": "unreadable: it is damaged, or no .mp3",
         "dir.wav": "a folder, not a file",
+        "piped.flac": "its header does not say how long it is: write it again, to a file",
     }
 
 
@@ -333,9 +336,9 @@ def test_bad_audio_is_left_out_and_counted_if_asked_for(corpus):
     assert rejected["none.wav"]["seconds"] == 0.2
     assert rejected["text.wav"]["seconds"] is None
     account = corpus.ledger["parts"]["all"]
-    assert account["rows"] == 8 == account["supervisions"] + sum(a["utterances"] for a in account["left_out"].values())
+    assert account["rows"] == 9 == account["supervisions"] + sum(a["utterances"] for a in account["left_out"].values())
     assert "left out, no such file: 1 utterances, 0.000 h" in corpus.log
-    with pytest.raises(UserError, match="7 audio files of `corpora.mine` cannot be used"):
+    with pytest.raises(UserError, match="8 audio files of `corpora.mine` cannot be used"):
         corpus.read({"table": "t.csv"})
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import soundfile
+from corpus_files import drop_length
 from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import CutSet
@@ -93,6 +94,14 @@ def test_the_command_writes_the_account_and_says_it(tmp_path, capsys):
     first = names["cuts.jsonl.gz"].read_bytes()
     command.main([f"--audio={tmp_path / 'in'}", *arguments])
     assert names["cuts.jsonl.gz"].read_bytes() == first, "same input, same bytes"
+
+
+def test_a_file_whose_header_has_no_length_is_left_out(listed, tmp_path):
+    write(tmp_path / "audio" / "a.flac", noise(1))
+    drop_length(write(tmp_path / "audio" / "b.flac", noise(1)))
+    ledger, _, cuts = listed(tmp_path / "audio")
+    assert len(cuts) == 1
+    assert ledger.left_out[0]["reason"].startswith("its header does not say how long it is: write it again")
 
 
 @pytest.mark.parametrize("count", [0, 30])
