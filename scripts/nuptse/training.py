@@ -26,6 +26,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from nuptse.data_check import DataCheck
 from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
@@ -293,7 +294,11 @@ def _names(config: DictConfig) -> list[str]:
 
 
 def set_up(model: ASRModel, config: DictConfig) -> None:
-    """Give the model its data loaders, optimizer and SpecAugment as configured."""
+    """Give the model its data loaders, optimizer and SpecAugment as configured.
+
+    Raises:
+        UserError: NeMo refuses a value; names the section, and `overrides`.
+    """
     if "spec_augment" in config.model:
         with open_dict(model.cfg):
             model.cfg.spec_augment = spec_augment_config(OmegaConf.to_container(config.model.spec_augment))
@@ -301,12 +306,22 @@ def set_up(model: ASRModel, config: DictConfig) -> None:
         model.spec_augmentation = ASRModel.from_config_dict(model.cfg.spec_augment)
     for section in ("train_ds", "validation_ds"):
         config.model[section].sample_rate = model.cfg.sample_rate
-    model.setup_training_data(config.model.train_ds)
-    model.setup_multiple_validation_data(config.model.validation_ds)
-    try:
+    with _refusals("train_ds"):
+        model.setup_training_data(config.model.train_ds)
+    with _refusals("validation_ds"):
+        model.setup_multiple_validation_data(config.model.validation_ds)
+    with _refusals("optim"):
         model.setup_optimization(config.model.optim)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"NeMo refuses `optim` or what `overrides` set of `model.optim`: {error}") from error
+
+
+@contextmanager
+def _refusals(section: str) -> Iterator[None]:
+    """Say where a value stands that NeMo, Lhotse, which check with ``assert`` too, or OmegaConf refuses."""
+    try:
+        yield
+    except (AssertionError, OmegaConfBaseException, OSError, TypeError, ValueError) as error:
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"NeMo refuses `{section}` or what `overrides` set of `model.{section}`: {cause}") from error
 
 
 def make_trainer(options: Mapping[str, Any], **own: Any) -> pl.Trainer:

@@ -285,6 +285,41 @@ def test_spec_augment_reaches_what_the_model_reads(training, tmp_path):
     assert config.model.train_ds.sample_rate == 16000
 
 
+@pytest.mark.parametrize(
+    ("section", "wrong", "cause"),
+    [
+        ("train_ds", {"drop_last": "maybe"}, r"Value 'maybe' is not a valid bool \(type str\) full_key: drop_last"),
+        ("train_ds", {"noise_path": "/nowhere.jsonl"}, "No such file or directory: '/nowhere.jsonl'$"),
+        ("train_ds", {"force_map_dataset": True, "force_iterable_dataset": True}, "Conflicting options"),
+        ("validation_ds", {"num_workers": "two"}, "Value 'two' of type 'str' could not be converted to Integer"),
+        ("validation_ds", {"drop_last": "${nothing}"}, "Interpolation key 'nothing' not found"),
+    ],
+)
+def test_a_value_that_a_loader_refuses_is_a_mistake_of_the_user(training, tmp_path, section, wrong, cause):
+    from lhotse import CutSet
+    from lhotse.testing.dummies import DummyManifest
+    from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
+    from omegaconf import OmegaConf
+
+    from nuptse.errors import UserError
+
+    DummyManifest(CutSet, begin_id=0, end_id=4).to_file(tmp_path / "cuts.jsonl")
+
+    def load(config):
+        get_lhotse_dataloader_from_config(config, global_rank=0, world_size=1, dataset=None)
+
+    model = SimpleNamespace(
+        cfg=OmegaConf.create({"sample_rate": 16000}),
+        setup_training_data=load,
+        setup_multiple_validation_data=load,
+    )
+    right = {"cuts_path": str(tmp_path / "cuts.jsonl"), "batch_size": 2, "num_workers": 0}
+    config = {name: right | (wrong if name == section else {}) for name in ("train_ds", "validation_ds")}
+    refused = f"^NeMo refuses `{section}` or what `overrides` set of `model.{section}`: .*{cause}"
+    with pytest.raises(UserError, match=refused):
+        training.set_up(model, OmegaConf.create({"model": config}))
+
+
 def test_a_file_that_is_no_model_is_refused(training, tmp_path):
     from nuptse.errors import UserError
 
