@@ -39,13 +39,17 @@ class LeftOut:
 
 @dataclass
 class PartAccount:
-    """What became of the rows of one part: ``rows`` = ``supervisions`` + all of ``left_out``, in utterances."""
+    """What became of the rows of one part: ``rows`` = ``supervisions`` + all of ``left_out``, in utterances.
+
+    ``unused_recordings`` have no utterance in this part, and so come neither in nor out.
+    """
 
     rows: int = 0
     supervisions: int = 0
     seconds: float = 0.0
     recordings: int = 0
     recording_seconds: float = 0.0
+    unused_recordings: int = 0
     left_out: dict[str, LeftOut] = field(default_factory=dict)
 
     def leave_out(self, reason: str, seconds: float | None) -> None:
@@ -62,6 +66,7 @@ class PartAccount:
             f"in: {self.rows} utterances, {known / 3600:.3f} h; out: {self.supervisions} utterances,"
             f" {self.seconds / 3600:.3f} h, of {self.recordings} recordings, {self.recording_seconds / 3600:.3f} h;"
             f" {left or 'left out: 0'}"
+            + (f"; recordings without an utterance: {self.unused_recordings}" if self.unused_recordings else "")
         )
 
 
@@ -104,6 +109,13 @@ def write_account(account: Account, files: Iterable[str], folder: Path) -> None:
     content["parts"] = {name: asdict(part) for name, part in sorted(account.parts.items())}
     with write_atomically(folder / LEDGER) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def unused_recordings(folder: Path, parts: Iterable[str]) -> int:
+    """Return how many recordings of these parts have no utterance, as their import counted; 0 without an account."""
+    path = folder / LEDGER
+    found = json.loads(path.read_bytes())["parts"] if path.is_file() else {}
+    return sum(found[part].get("unused_recordings", 0) for part in parts if part in found)
 
 
 def changes_since(folder: Path) -> list[str]:

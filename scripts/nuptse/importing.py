@@ -20,7 +20,7 @@ from nuptse.errors import UserError
 from nuptse.import_ledger import Account, as_text
 from nuptse.import_tables import ImportTables
 from nuptse.jsonl import row_writer
-from nuptse.utterances import Rejected, Row, Utterance, portable, utterance_id
+from nuptse.utterances import Rejected, Row, Unused, Utterance, portable, utterance_id
 
 # A row of a whole file may state a duration that was rounded this much.
 ROUNDING_S = 0.05
@@ -89,7 +89,11 @@ def import_rows(
 def _divide(rows: Iterable[Row], tables: ImportTables, account: Account) -> None:
     found = False
     for row in rows:
-        account.part(check_part(row.part)).rows += 1
+        own = account.part(check_part(row.part))
+        if isinstance(row, Unused):
+            own.unused_recordings += row.recordings
+            continue
+        own.rows += 1
         if isinstance(row, Rejected):
             tables.reject(row)
             continue

@@ -16,7 +16,7 @@ from nuptse.import_ledger import as_text
 from nuptse.jsonl import DAMAGED, open_lines
 from nuptse.scratch import ScratchTable, scratch_database
 from nuptse.tables import segment
-from nuptse.utterances import Rejected, Row, Utterance, audio_path
+from nuptse.utterances import Rejected, Row, Unused, Utterance, audio_path
 
 # Keys of a supervision that have a place of their own in an Utterance.
 _OWN = frozenset({"id", "recording_id", "start", "duration", "channel", "text", "language", "speaker"})
@@ -25,9 +25,9 @@ _OWN = frozenset({"id", "recording_id", "start", "duration", "channel", "text", 
 def lhotse_rows(source: str | Mapping[str, str], base: Path, part: str) -> Iterator[Row]:
     """Yield the supervisions of a pair of Lhotse manifests (``recordings``, ``supervisions``) or of cuts, JSON lines.
 
-    Times are those of the recording. A cut without a supervision is left out and counted. Audio must be one file for
-    each recording: commands are never run, addresses never opened. A relative path starts at the working directory if
-    there is such a file, else at the folder of the manifest.
+    Times are those of the recording. A cut without a supervision is left out and counted; recordings without one are
+    counted. Audio must be one file for each recording: commands are never run, addresses never opened. A relative path
+    starts at the working directory if there is such a file, else at the folder of the manifest.
 
     Raises:
         UserError: a line is not as it must be, or a supervision has no recording; names file and line.
@@ -40,11 +40,14 @@ def lhotse_rows(source: str | Mapping[str, str], base: Path, part: str) -> Itera
 
 
 def _pair_rows(manifest: Path, supervisions: Path, part: str, database: sqlite3.Connection) -> Iterator[Row]:
-    recordings = ScratchTable(database, "recordings")
+    recordings, used = ScratchTable(database, "recordings"), ScratchTable(database, "used")
+    unused = 0
     for place, row in _json_lines(manifest):
         recording = _convert(row, _Recording, place)
         path = _audio(recording, manifest, place)
-        if not recordings.add(recording.id, path) and (other := recordings.get(recording.id)) != path:
+        if recordings.add(recording.id, path):
+            unused += 1
+        elif (other := recordings.get(recording.id)) != path:
             raise UserError(
                 f"{place}: the recording {recording.id} is {as_text(path)}, but {as_text(other)} further up: give each"
                 " an id of its own"
@@ -57,7 +60,10 @@ def _pair_rows(manifest: Path, supervisions: Path, part: str, database: sqlite3.
                 f"{place}: the supervision {supervision.id} belongs to the recording {supervision.recording_id}, which"
                 f" {manifest} lacks"
             )
+        unused -= used.add(supervision.recording_id, "")
         yield _utterance(row, supervision, 0.0, supervision.recording_id, audio, part, place)
+    if unused:
+        yield Unused(part, unused)
 
 
 class _File(msgspec.Struct):

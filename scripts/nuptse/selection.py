@@ -14,6 +14,7 @@ import xxhash
 
 from nuptse.errors import UserError
 from nuptse.filters import Filters
+from nuptse.import_ledger import unused_recordings
 from nuptse.jsonl import read_lines, row_writer
 from nuptse.ledgers import Ledger
 from nuptse.scratch import scratch_database
@@ -71,6 +72,7 @@ class Tables:
             self._fill("recordings", part, recipe_dir)
             self._fill("supervisions", part, recipe_dir)
         self._check_recordings(recipe_dir)
+        self._left_by_the_import = unused_recordings(recipe_dir, selection.parts)
         self.dealt = deal(selection.corpus, selection.shares, self._supervisions()) if selection.shares else None
         if self.dealt:
             self.dealt.check(selection.split)
@@ -79,7 +81,7 @@ class Tables:
     def unused_recordings(self) -> int:
         query = "SELECT (SELECT count(*) FROM recordings) - (SELECT count(DISTINCT recording) FROM supervisions)"
         number: int = self._database.execute(query).fetchone()[0]
-        return number
+        return number + self._left_by_the_import
 
     def rows(self) -> Iterator[tuple[Row, Recording]]:
         """Yield the supervisions of the split, in the order of a hash of their ids, each with its recording.

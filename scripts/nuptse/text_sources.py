@@ -18,7 +18,7 @@ from nuptse.folder_state import folders_below
 from nuptse.jsonl import raw_lines
 from nuptse.scratch import ScratchTable, scratch_database
 from nuptse.tables import segment
-from nuptse.utterances import Rejected, Row, Utterance, audio_path, name_below
+from nuptse.utterances import Rejected, Row, Unused, Utterance, audio_path, name_below
 
 AUDIO = READABLE_SUFFIXES | OTHER_SUFFIXES
 
@@ -155,7 +155,8 @@ def kaldi_rows(folder: Path, part: str) -> Iterator[Row]:
 
     The same utterances as Lhotse's ``load_kaldi_data_dir``. That one is not used: it wants one sampling rate for all,
     takes durations in ms, leaves out what it cannot read with a warning, and makes commands of what ends with ``|``.
-    Relative paths start at the working directory, as in Kaldi, or else at the folder.
+    Relative paths start at the working directory, as in Kaldi, or else at the folder. Recordings without a segment are
+    counted.
 
     Format: https://kaldi-asr.org/doc/data_prep.html
 
@@ -167,9 +168,10 @@ def kaldi_rows(folder: Path, part: str) -> Iterator[Row]:
 
 
 def _kaldi_rows(folder: Path, part: str, database: sqlite3.Connection) -> Iterator[Row]:
-    recordings, texts, speakers, languages, segments = (
-        ScratchTable(database, name) for name in ("recordings", "texts", "speakers", "languages", "segments")
+    recordings, texts, speakers, languages, segments, used = (
+        ScratchTable(database, name) for name in ("recordings", "texts", "speakers", "languages", "segments", "used")
     )
+    unused = 0
     for place, name, path in _mapping(folder / "wav.scp", recordings, needed=True):
         if path.endswith("|") or path.startswith("|"):
             raise UserError(
@@ -179,6 +181,7 @@ def _kaldi_rows(folder: Path, part: str, database: sqlite3.Connection) -> Iterat
         if not path:
             raise UserError(f"{place}: the recording {name} has no path")
         recordings[name] = audio_path(path, folder)
+        unused += 1
     _read(folder / "text", texts, needed=True)
     _read(folder / "utt2spk", speakers)
     _read(folder / "utt2lang", languages)
@@ -186,6 +189,7 @@ def _kaldi_rows(folder: Path, part: str, database: sqlite3.Connection) -> Iterat
         audio, text = recordings.get(recording), texts.get(name)
         if audio is None:
             raise UserError(f"{place}: the utterance {name} belongs to the recording {recording}, which wav.scp lacks")
+        unused -= used.add(recording, "")
         if text is None:
             yield Rejected(part, name, audio, "no transcript (text)", None if end is None else end - start)
             continue
@@ -204,6 +208,8 @@ def _kaldi_rows(folder: Path, part: str, database: sqlite3.Connection) -> Iterat
         )
     for name in texts.names_without(segments):
         yield Rejected(part, name, "", "a transcript without audio")
+    if unused:
+        yield Unused(part, unused)
 
 
 def _read(path: Path, table: ScratchTable, needed: bool = False) -> None:

@@ -61,7 +61,15 @@ class Rejected:
     seconds: float | None = None
 
 
-Row = Utterance | Rejected
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """How many recordings of a part no utterance of it belongs to. Parts may share one list of recordings."""
+
+    part: str
+    recordings: int
+
+
+Row = Utterance | Rejected | Unused
 
 
 # --- paths ---

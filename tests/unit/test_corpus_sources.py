@@ -20,7 +20,7 @@ from lhotse.utils import fastcopy
 from nuptse.converting import Converter, Policy
 from nuptse.corpus_import import Import, import_corpus
 from nuptse.errors import UserError
-from nuptse.import_ledger import changes_since
+from nuptse.import_ledger import changes_since, unused_recordings
 from nuptse.jsonl import read_rows
 from nuptse.source_settings import corpus_source
 from nuptse.text_sources import folder_rows
@@ -642,6 +642,21 @@ def test_what_a_source_leaves_out_is_counted(corpus):
     corpus.read(CUTS)
     (row,) = corpus.rows("rejected")
     assert (row["id"], row["reason"], row["seconds"]) == ("d", "a cut without a supervision", 0.5)
+
+
+def test_recordings_without_an_utterance_are_counted(corpus):
+    recordings = [recording(name, source=f"{name}.wav") for name in "aabc"]  # one stands there twice
+    write(corpus, {"r.jsonl": lines(*recordings), "s.jsonl": lines(supervision("s"), supervision("t"))})
+    corpus.read(PAIR)
+    assert corpus.ledger["parts"]["all"]["unused_recordings"] == unused_recordings(corpus.out, ["all", "other"]) == 2
+    assert "; recordings without an utterance: 2\n" in corpus.log
+    write(corpus, {"wav.scp": "a a.wav\nb b.wav\n", "segments": "u a 0 0.2\nv a 0.2 0.4\n", "text": "u x\nv y\n"})
+    corpus.read(KALDI)
+    assert corpus.ledger["parts"]["all"]["unused_recordings"] == 1
+    (corpus.folder / "corpus" / "segments").unlink()
+    write(corpus, {"text": "a x\n"})
+    corpus.read(KALDI)
+    assert corpus.ledger["parts"]["all"]["unused_recordings"] == 0, "without segments each recording is an utterance"
 
 
 def test_an_audio_folder_is_read_folder_by_folder(corpus):

@@ -83,6 +83,13 @@ def test_one_cut_for_each_supervision_read_by_lhotse(build):
     assert ledger.kept.seconds == 17
 
 
+def test_recordings_that_the_import_left_away_are_unused_too(build, tmp_path):
+    account = {"parts": {"train": {"unused_recordings": 2}, "dev": {"unused_recordings": 7}, "old": {}}}
+    (tmp_path / "ledger.json").write_text(json.dumps(account))
+    ledger, _ = build([recording("a"), recording("unused")], [supervision("a")])
+    assert ledger.unused_recordings == 3
+
+
 def test_the_same_bytes_whatever_the_order_of_the_file_system(build):
     tables = [recording("a"), recording("b")], [supervision("a"), supervision("b")]
     first = {kind: path.read_bytes() for kind, path in build(*tables)[1].items()}
