@@ -13,7 +13,7 @@ from typing import Any
 from nuptse.converting import Converter
 from nuptse.errors import UserError
 from nuptse.import_ledger import as_text
-from nuptse.utterances import Row, Utterance
+from nuptse.utterances import AudioNames, Row, Utterance
 
 COLUMNS = ("audio", "text", "id", "speaker", "language")
 REQUIRED = ("audio", "text")
@@ -31,10 +31,11 @@ def hub_rows(dataset: str, options: Mapping[str, Any], base: Path, converter: Co
     Raises:
         UserError: the dataset cannot be loaded, or lacks a column.
     """
+    names = AudioNames(base / dataset)
     with TemporaryDirectory() as cache:
         for part, rows in _load(dataset, options, base, cache).items():
             columns = _columns(part, rows, options.get("columns", {}), dataset)
-            yield from _rows(part, rows, columns, dataset, converter)
+            yield from _rows(part, rows, columns, dataset, names, converter)
 
 
 def _load(dataset: str, options: Mapping[str, Any], base: Path, cache: str) -> dict[str, Any]:
@@ -90,7 +91,9 @@ def _columns(part: str, rows: Any, wanted: Mapping[str, str | None], dataset: st
     return found
 
 
-def _rows(part: str, rows: Any, columns: Mapping[str, str], dataset: str, converter: Converter) -> Iterator[Utterance]:
+def _rows(
+    part: str, rows: Any, columns: Mapping[str, str], dataset: str, names: AudioNames, converter: Converter
+) -> Iterator[Utterance]:
     import datasets
 
     if isinstance((rows.features or {}).get(columns["audio"]), datasets.Audio):
@@ -100,7 +103,7 @@ def _rows(part: str, rows: Any, columns: Mapping[str, str], dataset: str, conver
         known = {
             key: "" if row[name] is None else str(row[name]).strip() for key, name in columns.items() if key != "audio"
         }
-        path, name = _audio(row[columns["audio"]], place, converter)
+        path, name = _audio(row[columns["audio"]], place, names, converter)
         identity = known.get("id", "")
         yield Utterance(
             part=part,
@@ -115,14 +118,14 @@ def _rows(part: str, rows: Any, columns: Mapping[str, str], dataset: str, conver
         )
 
 
-def _audio(value: Any, place: str, converter: Converter) -> tuple[str, str]:
+def _audio(value: Any, place: str, names: AudioNames, converter: Converter) -> tuple[str, str]:
     """Return where the audio of a row lies, and its name: that in the dataset, which need not be unique, and a hash."""
     if isinstance(value, str):
-        return os.path.normpath(value), os.path.abspath(value)
+        return os.path.normpath(value), names.name(os.path.abspath(value))
     if not isinstance(value, Mapping) or not (value.get("bytes") or value.get("path")):
         raise UserError(f"{place}: the audio is {as_text(value)[:80]}, expected an Audio column or the path of a file")
     name = os.path.basename(value.get("path") or "")
     if content := value.get("bytes"):
         stem, digest = os.path.splitext(name)[0], hashlib.blake2b(content, digest_size=16).hexdigest()
         return converter.unpack(name, content), f"{stem}-{digest}" if stem else digest
-    return os.path.normpath(value["path"]), os.path.abspath(value["path"])
+    return os.path.normpath(value["path"]), names.name(os.path.abspath(value["path"]))

@@ -31,7 +31,6 @@ CREATE TABLE rejected (part TEXT, id BLOB, audio BLOB, reason BLOB, row BLOB);
 """
 
 _NAMING = """
-UPDATE recordings SET name = below(name) WHERE given = x'';
 UPDATE recordings SET stem = stem(name) WHERE given = x'';
 CREATE INDEX stems ON recordings (stem);
 UPDATE recordings SET id = CASE
@@ -130,8 +129,7 @@ class ImportTables:
     def name_recordings(self) -> None:
         """Give each audio file the id of its recording: the source's own, or its name without the suffix.
 
-        Where two files differ in their suffix only, both keep it. What lies outside of the root of the corpus is named
-        from the folder that all such files share.
+        Where two files differ in their suffix only, both keep it.
 
         Raises:
             UserError: one id for two files, or two for one file.
@@ -144,10 +142,8 @@ class ImportTables:
             row, other = map(self.row, other_id)
             raise UserError(
                 f"{row.place}: {as_text(row.audio)} is the recording {row.recording!r}, but {other.recording!r} in"
-                f" {other.place}"
+                f" {other.place}: give both rows the same"
             )
-        shared = self._shared_folder()
-        self._database.create_function("below", 1, lambda name: _below(name, shared), deterministic=True)
         self._database.create_function("stem", 1, lambda name: os.path.splitext(name)[0], deterministic=True)
         self._run_all(_NAMING)
         twice = self._run(
@@ -157,18 +153,15 @@ class ImportTables:
         if twice:
             row, other = map(self.row, twice)
             (name,) = self._run("SELECT id FROM recordings WHERE first = ?", twice[:1]).fetchone()
+            remedy = (
+                "give each recording an id of its own"
+                if row.recording and other.recording
+                else "ids are made of paths, so rename a file, or a folder above one of them"
+            )
             raise UserError(
                 f"{row.place}: the recording {as_text(_text(name))} is {as_text(row.audio)}, but"
-                f" {as_text(other.audio)} in {other.place}"
+                f" {as_text(other.audio)} in {other.place}: {remedy}"
             )
-
-    def _shared_folder(self) -> bytes:
-        shared = None
-        for (name,) in self._run("SELECT name FROM recordings WHERE given = x''"):
-            if os.path.isabs(name):
-                folder = os.path.dirname(name)
-                shared = folder if shared is None else os.path.commonpath([shared, folder])
-        return shared or b""
 
     def recordings(self) -> Iterator[tuple[str, str]]:
         """Yield (id, audio file) of each, in the order of their first rows."""
@@ -225,7 +218,3 @@ class ImportTables:
     def used(self, part: str) -> Iterator[tuple[Any, float]]:
         """Yield JSON and duration (s) of the recordings of a part, sorted by id."""
         return self._run("SELECT row, duration FROM used WHERE part = ? ORDER BY id", (part,))
-
-
-def _below(name: bytes, shared: bytes) -> bytes:
-    return os.path.relpath(name, shared) if os.path.isabs(name) else name

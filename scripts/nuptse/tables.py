@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nuptse.errors import UserError
-from nuptse.utterances import Utterance, name_below
+from nuptse.utterances import AudioNames, Utterance
 
 COLUMNS = ("path", "text", "id", "speaker", "language", "split", "start", "end", "duration", "channel")
 REQUIRED = ("path", "text")
@@ -114,7 +114,7 @@ def _rows(reader: _Reader, wanted: Mapping[str, str | None], root: Path, part: s
     header = next(rows, None)
     if header is None:
         raise UserError(f"{reader.file} is empty: its first row must name the columns")
-    columns = _columns(reader, header, wanted, part)
+    columns, names = _columns(reader, header, wanted, part), AudioNames(root)
     read = False
     for cells in rows:
         if len(cells) != len(header):
@@ -123,7 +123,7 @@ def _rows(reader: _Reader, wanted: Mapping[str, str | None], root: Path, part: s
                 f" ({reader.delimiter!r}) part of a text?"
             )
         read = True
-        yield _utterance(_Cells(reader, columns, cells), root, part)
+        yield _utterance(_Cells(reader, columns, cells), root, names, part)
     if not read:
         raise UserError(f"{reader.file} has no row below the names of its columns")
 
@@ -180,7 +180,7 @@ class _Cells:
         return value
 
 
-def _utterance(row: _Cells, root: Path, part: str | None) -> Utterance:
+def _utterance(row: _Cells, root: Path, names: AudioNames, part: str | None) -> Utterance:
     place, path = row.reader.place(), row.needed("path")
     if part is None:
         part = row.needed("split") if "split" in row.columns else "all"
@@ -195,7 +195,7 @@ def _utterance(row: _Cells, root: Path, part: str | None) -> Utterance:
         place=place,
         audio=os.path.normpath(root / path),
         text=row.text("text"),
-        name=name_below(path, root),
+        name=names.name(path),
         id=row.text("id"),
         start=start,
         end=end,

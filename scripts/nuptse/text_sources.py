@@ -18,7 +18,7 @@ from nuptse.folder_state import folders_below
 from nuptse.jsonl import raw_lines
 from nuptse.scratch import ScratchTable, scratch_database
 from nuptse.tables import segment
-from nuptse.utterances import Rejected, Row, Unused, Utterance, audio_path, name_below
+from nuptse.utterances import AudioNames, Rejected, Row, Unused, Utterance, audio_path
 
 AUDIO = READABLE_SUFFIXES | OTHER_SUFFIXES
 
@@ -110,7 +110,8 @@ def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
     Raises:
         UserError: a line is no row of such a manifest; names file and line.
     """
-    decoder = msgspec.json.Decoder(_NemoRow)
+    decoder, root = msgspec.json.Decoder(_NemoRow), manifest.parent
+    names = AudioNames(root)
     for number, line in enumerate(raw_lines(manifest), start=1):
         place = f"{manifest}, line {number}"
         if not line.strip():
@@ -121,7 +122,6 @@ def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
             raise UserError(f"{place} is no row of a NeMo manifest: {error}") from None
         if any(value is not None and not (math.isfinite(value) and value >= 0) for value in (row.offset, row.duration)):
             raise UserError(f"{place}: offset is {row.offset} and duration {row.duration}, expected seconds")
-        root = manifest.parent
         audio = audio_path(row.audio_filepath, root)
         if row.skip:
             yield Rejected(part, str(row.id or ""), audio, "_skipme", row.duration)
@@ -134,7 +134,7 @@ def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
             place=place,
             audio=audio,
             text=row.text.strip(),
-            name=name_below(os.path.abspath(audio), root),
+            name=names.name(os.path.abspath(audio)),
             id=_as_id(row.id),
             start=start,
             end=end,

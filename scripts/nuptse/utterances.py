@@ -18,7 +18,7 @@ class Utterance:
         place: file and line, for messages.
         audio: path of the file.
         text: transcript.
-        name: of the audio, from which ids are made; see :func:`name_below`.
+        name: of the audio, from which ids are made; see :class:`AudioNames`.
         id: of the utterance; "" if the source has none.
         recording: id of the recording; "" if the source has none.
         start: s from the start of the file.
@@ -80,19 +80,36 @@ def audio_path(path: str, folder: Path) -> str:
     return os.path.normpath(path if os.path.isabs(path) or os.path.exists(path) else folder / path)
 
 
-def name_below(path: str, root: Path) -> str:
-    """Return the path of a file as seen from the root of its corpus, or its full path if it lies elsewhere."""
-    if not os.path.isabs(path) and ".." not in path:
-        return os.path.normpath(path)
-    return os.path.abspath(root / path).removeprefix(os.path.join(os.path.abspath(root), ""))
-
-
 def portable(path: str) -> str:
     """Return a path below the working directory relative to it, so that manifests are the same in every checkout."""
     return os.path.normpath(path).removeprefix(os.path.join(os.getcwd(), ""))
 
 
 # --- ids ---
+
+
+class AudioNames:
+    """Names of audio files, which ids are made of: paths below the root, or else below the first folder above both.
+
+    No other file is looked at, so that ids stay when the corpus grows.
+
+    Args:
+        root: where relative paths start.
+    """
+
+    def __init__(self, root: Path) -> None:
+        folder = Path(_full(root))
+        self._folders = [os.path.join(above, "") for above in (folder, *folder.parents)]
+
+    def name(self, path: str) -> str:
+        if not os.path.isabs(path) and ".." not in path:
+            return os.path.normpath(path)
+        full = _full(os.path.join(self._folders[0], path))
+        return next(full.removeprefix(folder) for folder in self._folders if full.startswith(folder))
+
+
+def _full(path: str | Path) -> str:
+    return "/" + os.path.abspath(path).lstrip("/")  # abspath leaves two slashes at the start as they are
 
 
 def utterance_id(row: Utterance, recording: str, whole: bool) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import tracemalloc
 import wave
@@ -24,6 +25,7 @@ from nuptse.import_ledger import changes_since, unused_recordings
 from nuptse.jsonl import read_rows
 from nuptse.source_settings import corpus_source
 from nuptse.text_sources import folder_rows
+from nuptse.utterances import AudioNames
 
 RATE = 8000
 
@@ -138,13 +140,65 @@ def test_ids_depend_neither_on_order_nor_on_place(corpus, order, tmp_path_factor
     assert [(row["id"], row["text"]) for row in corpus.rows("supervisions")] == before
 
 
-def test_absolute_paths_are_named_from_the_folder_that_they_share(corpus, tmp_path_factory):
+def test_audio_elsewhere_is_named_from_the_first_folder_above_both(corpus, tmp_path_factory):
     for _ in range(2):
         far = tmp_path_factory.mktemp("far")
         for name in ("x/1.wav", "y/1.wav"):
             write_audio(far / name)
         corpus.read(table(corpus, f"path,text\n{far}/x/1.wav,one\n{far}/y/1.wav,two\n"))
-        assert corpus.ids() == ["x/1", "y/1"]
+        above = os.path.commonpath([far, corpus.folder])
+        assert corpus.ids() == [f"{far.relative_to(above)}/{name}" for name in ("x/1", "y/1")]
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "name"),
+    [
+        ("/data/mine", "sub/../a.wav", "a.wav"),
+        ("/data/mine", "/data/mine/sub/a.wav", "sub/a.wav"),
+        ("/data/mine", "../mine2/a.wav", "mine2/a.wav"),
+        ("/data/mine", "/tmp/a.wav", "tmp/a.wav"),
+        ("/data/mine", "//data/mine/..a.wav", "..a.wav"),
+        ("//data/mine", "/tmp/a.wav", "tmp/a.wav"),
+        ("/", "../a.wav", "a.wav"),
+    ],
+)
+def test_a_name_never_leaves_its_folder(root, path, name):
+    assert AudioNames(Path(root)).name(path) == name
+
+
+@pytest.mark.parametrize("form", ["relative", "absolute"])
+@pytest.mark.parametrize("kind", ["table", "nemo_manifest", "huggingface"])
+def test_a_corpus_that_grows_keeps_its_ids(corpus, kind, form):
+    """What is added lies in another folder each time, outside of that of the list and in it."""
+    import datasets
+
+    folder, data = corpus.folder / "corpus", corpus.folder / "corpus" / "lists" / "data"
+    data.mkdir(parents=True)
+    start = Path("corpus/lists" if kind == "table" else ".")
+    ids = []
+    for names in (["a/1"], ["a/1", "b/1"], ["a/1", "b/1", "lists/1"]):
+        paths = [folder / f"{name}.wav" for name in names]
+        write_audio(paths[-1])
+        shown = [str(path) if form == "absolute" else os.path.relpath(path, start) for path in paths]
+        if kind == "table":
+            table(corpus, "path,text\n" + "".join(f"{path},x\n" for path in shown), "lists/t.csv")
+        elif kind == "nemo_manifest":
+            write(corpus, {"lists/m.json": lines(*({"audio_filepath": path, "text": "x"} for path in shown))})
+        else:
+            shutil.rmtree(data)
+            datasets.Dataset.from_dict({"audio": shown, "text": ["x"] * len(shown)}).save_to_disk(data)
+        corpus.read(
+            {kind: {"table": "lists/t.csv", "nemo_manifest": "lists/m.json", "huggingface": "lists/data"}[kind]}
+        )
+        ids.append(corpus.ids())
+    assert ids == [["a/1"], ["a/1", "b/1"], ["1", "a/1", "b/1"]]
+
+
+def test_two_files_of_one_name_are_refused_with_a_remedy(corpus):
+    write_audio(corpus.folder / "corpus" / "lists" / "a.wav")
+    table(corpus, "path,text\na.wav,x\n../a.wav,y\n", "lists/t.csv")
+    with pytest.raises(UserError, match=r"line 3: the recording a.wav is .*/a.wav, but .*/lists/a.wav in .*line 2: ids are made of paths, so rename a file, or a folder above one of them$"):  # fmt: skip
+        corpus.read({"table": "lists/t.csv"})
 
 
 NAMES = [
@@ -552,7 +606,7 @@ BROKEN = {
     "one manifest for the other": (PAIR, {"r.jsonl": lines(supervision()), "s.jsonl": lines(supervision())}, r"r.jsonl, line 1 is no recording of Lhotse"),
     "no JSON lines": (CUTS, {"c.jsonl": "[\n{}\n]\n"}, r"c.jsonl, line 1 is no Lhotse manifest of JSON lines: .*`lhotse copy`"),
     "a file that is no gzip": ({"lhotse": "c.jsonl.gz"}, {"c.jsonl.gz": "x"}, r"cannot read .*c.jsonl.gz: Not a gzipped file"),
-    "one recording in two files": (CUTS, {"c.jsonl": lines(cut(), cut(recording=recording(source="b.wav"), supervisions=[supervision("t")]))}, r"c.jsonl, line 2: the recording a is .*b.wav, but .*a.wav in .*line 1"),
+    "one recording in two files": (CUTS, {"c.jsonl": lines(cut(), cut(recording=recording(source="b.wav"), supervisions=[supervision("t")]))}, r"c.jsonl, line 2: the recording a is .*b.wav, but .*a.wav in .*line 1: give each recording an id of its own$"),
     "a segment without times": (KALDI, {"wav.scp": "A a.wav\n", "text": "u x\n", "segments": "u A nan 1\n"}, r"segments, line 1: it lasts from nan s to 1.0 s, expected seconds from 0 to 10000000"),
     "a segment before the start": (KALDI, {"wav.scp": "A a.wav\n", "text": "u x\n", "segments": "u A -0.5 1\n"}, r"segments, line 1: it lasts from -0.5 s"),
     "a segment without end of time": (KALDI, {"wav.scp": "A a.wav\n", "text": "v x\n", "segments": "u A 0 inf\n"}, r"segments, line 1: it lasts from 0.0 s to inf s"),
