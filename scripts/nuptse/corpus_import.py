@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from nuptse.lhotse_sources import lhotse_rows
 from nuptse.manifests import prepare_recipe
 from nuptse.scratch import scratch_database
 from nuptse.source_settings import Source
-from nuptse.utterances import Row
+from nuptse.utterances import Row, names_of_parts
 
 
 @dataclass(frozen=True)
@@ -105,24 +105,33 @@ def _rows(task: Import) -> Iterator[Row]:
 
         yield from hub_rows(parts["all"], options, base, task.converter)
         return
-    for part, value in parts.items():
+    if kind == "lhotse":
+        for part, value in parts.items():
+            yield from lhotse_rows(value, base, part)
+        return
+    paths = {part: base / value for part, value in parts.items()}
+    roots = _roots(kind, paths, base / options["root"] if options.get("root") else None)
+    names = names_of_parts(roots)
+    for part, path in paths.items():
         if kind == "table":
             from nuptse.tables import table_rows
 
-            file = base / value
-            root = base / options["root"] if options.get("root") else file.parent
-            yield from table_rows(file, options, root, None if parts.keys() == {"all"} else part)
-        elif kind == "lhotse":
-            yield from lhotse_rows(value, base, part)
+            yield from table_rows(path, options, roots[part], None if parts.keys() == {"all"} else part, names[part])
         elif kind == "shar":
             from nuptse.lhotse_sources import shar_rows
 
-            yield from shar_rows(base / value, part, task.converter)
+            yield from shar_rows(path, part, task.converter)
         else:
             from nuptse import text_sources
 
             if kind == "audio_folder":
-                yield from text_sources.folder_rows(base / value, options, part)
+                yield from text_sources.folder_rows(path, options, part, names[part])
+            elif kind == "nemo_manifest":
+                yield from text_sources.nemo_rows(path, part, names[part])
             else:
-                read = {"nemo_manifest": text_sources.nemo_rows, "kaldi": text_sources.kaldi_rows}[kind]
-                yield from read(base / value, part)
+                yield from text_sources.kaldi_rows(path, part)
+
+
+def _roots(kind: str, paths: Mapping[str, Path], root: Path | None) -> dict[str, Path]:
+    """Return the folder that the audio paths of each part start from."""
+    return {part: root or (path if kind == "audio_folder" else path.parent) for part, path in paths.items()}

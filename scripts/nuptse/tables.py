@@ -26,7 +26,9 @@ LONGEST_S = 1e7
 _QUOTES = "if the double quotes of this table are part of its text, set `quotes: false`"
 
 
-def table_rows(file: Path, options: Mapping[str, Any], root: Path, part: str | None) -> Iterator[Utterance]:
+def table_rows(
+    file: Path, options: Mapping[str, Any], root: Path, part: str | None, names: AudioNames
+) -> Iterator[Utterance]:
     """Yield the rows of a table.
 
     Args:
@@ -34,13 +36,14 @@ def table_rows(file: Path, options: Mapping[str, Any], root: Path, part: str | N
         options: ``columns`` (our name to that of the table; null: not used), ``delimiter``, ``quotes``.
         root: folder that relative audio paths start from.
         part: of all rows; None: as the column ``split`` says, or ``all`` without one.
+        names: of the audio.
 
     Raises:
         UserError: a column is missing, or a row cannot be used; names file and line.
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            yield from _rows(_Reader(file, stream, options), options.get("columns", {}), root, part)
+            yield from _rows(_Reader(file, stream, options), options.get("columns", {}), root, part, names)
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 ({error}): save it as UTF-8") from None
     except OSError as error:
@@ -109,12 +112,14 @@ def _delimiter(file: Path, header: str) -> str:
     return best
 
 
-def _rows(reader: _Reader, wanted: Mapping[str, str | None], root: Path, part: str | None) -> Iterator[Utterance]:
+def _rows(
+    reader: _Reader, wanted: Mapping[str, str | None], root: Path, part: str | None, names: AudioNames
+) -> Iterator[Utterance]:
     rows = iter(reader)
     header = next(rows, None)
     if header is None:
         raise UserError(f"{reader.file} is empty: its first row must name the columns")
-    columns, names = _columns(reader, header, wanted, part), AudioNames(root)
+    columns = _columns(reader, header, wanted, part)
     read = False
     for cells in rows:
         if len(cells) != len(header):
@@ -123,7 +128,7 @@ def _rows(reader: _Reader, wanted: Mapping[str, str | None], root: Path, part: s
                 f" ({reader.delimiter!r}) part of a text?"
             )
         read = True
-        yield _utterance(_Cells(reader, columns, cells), root, names, part)
+        yield _utterance(_Cells(reader, columns, cells), root, part, names)
     if not read:
         raise UserError(f"{reader.file} has no row below the names of its columns")
 
@@ -180,7 +185,7 @@ class _Cells:
         return value
 
 
-def _utterance(row: _Cells, root: Path, names: AudioNames, part: str | None) -> Utterance:
+def _utterance(row: _Cells, root: Path, part: str | None, names: AudioNames) -> Utterance:
     place, path = row.reader.place(), row.needed("path")
     if part is None:
         part = row.needed("split") if "split" in row.columns else "all"

@@ -26,13 +26,14 @@ AUDIO = READABLE_SUFFIXES | OTHER_SUFFIXES
 # --- a folder ---
 
 
-def folder_rows(folder: Path, options: Mapping[str, Any], part: str) -> Iterator[Row]:
+def folder_rows(folder: Path, options: Mapping[str, Any], part: str, names: AudioNames) -> Iterator[Row]:
     """Yield each audio file of a folder, at any depth, with the text file of its name: ``a.wav`` and ``a.txt``.
 
     Args:
-        folder: ids are paths below it.
+        folder: its root.
         options: ``text_suffix`` of the transcripts; ``speaker``: ``parent`` takes the name of the folder of each file.
         part: of all.
+        names: of the audio.
 
     Raises:
         UserError: two audio files share a transcript, one is not UTF-8, or there is none at all.
@@ -40,10 +41,10 @@ def folder_rows(folder: Path, options: Mapping[str, Any], part: str) -> Iterator
     suffix = options.get("text_suffix", ".txt")
     first, paired = "", False
     # Folder by folder: a text lies beside its audio, and what is kept of a folder is forgotten after it.
-    for root, names in folders_below(folder):
+    for root, found in folders_below(folder):
         audio: dict[str, list[str]] = defaultdict(list)
         texts = {}
-        for path in (os.path.join(root, name) for name in names):
+        for path in (os.path.join(root, name) for name in found):
             stem, ending = os.path.splitext(path)
             if ending.lower() in AUDIO:
                 audio[stem].append(path)
@@ -51,7 +52,7 @@ def folder_rows(folder: Path, options: Mapping[str, Any], part: str) -> Iterator
             elif path.endswith(suffix):
                 texts[path.removesuffix(suffix)] = path
         paired = paired or bool(audio.keys() & texts.keys())
-        yield from _paired(audio, texts, folder, options, part)
+        yield from _paired(audio, texts, options, part, names)
     if first and not paired:
         raise UserError(
             f"{folder} has audio, such as {first}, but beside none of it a transcript of the same name that ends with"
@@ -60,14 +61,14 @@ def folder_rows(folder: Path, options: Mapping[str, Any], part: str) -> Iterator
 
 
 def _paired(
-    audio: Mapping[str, list[str]], texts: Mapping[str, str], folder: Path, options: Mapping[str, Any], part: str
+    audio: Mapping[str, list[str]], texts: Mapping[str, str], options: Mapping[str, Any], part: str, names: AudioNames
 ) -> Iterator[Row]:
     """Yield the rows of one folder; ``audio`` and ``texts``: paths by what is before the suffix."""
     for stem, paths in audio.items():
         if len(paths) > 1 and stem in texts:
             raise UserError(f"{texts[stem]} stands beside {' and '.join(paths)}: which of them does it belong to?")
         for path in paths:
-            name = os.path.relpath(path, folder)
+            name = names.name(os.path.abspath(path))
             if stem not in texts:
                 suffix = options.get("text_suffix", ".txt")
                 yield Rejected(part, os.path.splitext(name)[0], path, f"no transcript ({suffix})")
@@ -76,7 +77,7 @@ def _paired(
             yield Utterance(part, path, os.path.normpath(path), _text(texts[stem]), name, speaker=speaker)
     for stem, path in texts.items():
         if stem not in audio:
-            yield Rejected(part, os.path.relpath(stem, folder), path, "a transcript without audio")
+            yield Rejected(part, names.name(os.path.abspath(stem)), path, "a transcript without audio")
 
 
 def _text(path: str) -> str:
@@ -101,7 +102,7 @@ class _NemoRow(msgspec.Struct):
     skip: bool = msgspec.field(name="_skipme", default=False)
 
 
-def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
+def nemo_rows(manifest: Path, part: str, names: AudioNames) -> Iterator[Row]:
     """Yield the rows of a NeMo manifest, one JSON object a line.
 
     A relative path starts at the working directory if there is such a file, else at the folder of the manifest, as in
@@ -110,8 +111,7 @@ def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
     Raises:
         UserError: a line is no row of such a manifest; names file and line.
     """
-    decoder, root = msgspec.json.Decoder(_NemoRow), manifest.parent
-    names = AudioNames(root)
+    decoder = msgspec.json.Decoder(_NemoRow)
     for number, line in enumerate(raw_lines(manifest), start=1):
         place = f"{manifest}, line {number}"
         if not line.strip():
@@ -122,7 +122,7 @@ def nemo_rows(manifest: Path, part: str) -> Iterator[Row]:
             raise UserError(f"{place} is no row of a NeMo manifest: {error}") from None
         if any(value is not None and not (math.isfinite(value) and value >= 0) for value in (row.offset, row.duration)):
             raise UserError(f"{place}: offset is {row.offset} and duration {row.duration}, expected seconds")
-        audio = audio_path(row.audio_filepath, root)
+        audio = audio_path(row.audio_filepath, manifest.parent)
         if row.skip:
             yield Rejected(part, str(row.id or ""), audio, "_skipme", row.duration)
             continue

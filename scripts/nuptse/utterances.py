@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,17 +96,34 @@ class AudioNames:
 
     Args:
         root: where relative paths start.
+        prefix: goes before what lies below it.
+        shared: at or above the root; where names of what lies elsewhere start. None: the root.
     """
 
-    def __init__(self, root: Path) -> None:
-        folder = Path(_full(root))
-        self._folders = [os.path.join(above, "") for above in (folder, *folder.parents)]
+    def __init__(self, root: Path, prefix: str = "", shared: Path | None = None) -> None:
+        above = Path(_full(shared or root))
+        self._root, self._prefix = os.path.join(_full(root), ""), prefix
+        self._folders = [os.path.join(folder, "") for folder in (above, *above.parents)]
 
     def name(self, path: str) -> str:
         if not os.path.isabs(path) and ".." not in path:
-            return os.path.normpath(path)
-        full = _full(os.path.join(self._folders[0], path))
+            return self._prefix + os.path.normpath(path)
+        full = _full(os.path.join(self._root, path))
+        if full.startswith(self._root):
+            return self._prefix + full.removeprefix(self._root)
         return next(full.removeprefix(folder) for folder in self._folders if full.startswith(folder))
+
+
+def names_of_parts(roots: Mapping[str, Path]) -> dict[str, AudioNames]:
+    """Return how the audio of each part is named, by the folder that its relative paths start from.
+
+    The same file names may be in the folders of two parts: where a part of several has a folder to itself, the name of
+    the part comes first.
+    """
+    folders = {part: _full(root) for part, root in roots.items()}
+    shared, count = Path(os.path.commonpath(folders.values())), Counter(folders.values())
+    own = {part for part, folder in folders.items() if len(folders) > 1 and count[folder] == 1}
+    return {part: AudioNames(root, f"{part}/" if part in own else "", shared) for part, root in roots.items()}
 
 
 def _full(path: str | Path) -> str:

@@ -166,6 +166,64 @@ def test_a_name_never_leaves_its_folder(root, path, name):
     assert AudioNames(Path(root)).name(path) == name
 
 
+def of_parts(form, parts):
+    """Return the block of a corpus of numbered files, and what each of its files holds; paths as ``form`` writes them."""
+    files, block = {}, {}
+    for part, (where, names) in parts.items():
+        shown = [(name if form == "audio_folder" else os.path.relpath(name, where)) for name in names]
+        if form == "table":
+            block[part] = f"{where}/t_{part}.csv"
+            files[block[part]] = "path,text\n" + "".join(f"{name}.wav,x\n" for name in shown)
+        elif form == "nemo_manifest":
+            block[part] = f"{where}/m_{part}.json"
+            files[block[part]] = "".join(
+                json.dumps({"audio_filepath": f"{name}.wav", "text": "x"}) + "\n" for name in shown
+            )
+        else:
+            block[part] = where
+            files |= {f"{name}.txt": "x" for name in names}
+    if form == "audio_folder":
+        return {form: {"folder": block}}, files
+    return {form: {"file": block} if form == "table" else block}, files
+
+
+FORMS = ["table", "nemo_manifest", "audio_folder"]
+OWN_FOLDERS = {"train": ("af/train", ["af/train/0", "af/train/s/1"]), "dev": ("af/dev", ["af/dev/0"])}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_parts_in_folders_of_their_own_may_have_the_same_file_names(corpus, form):
+    block, files = of_parts(form, OWN_FOLDERS)
+    write(corpus, files)
+    for name in ("af/train/0", "af/train/s/1", "af/dev/0"):
+        write_audio(corpus.folder / "corpus" / f"{name}.wav")
+    (corpus.folder / "corpus/af/dev/lonely.txt").write_text("no audio")
+    corpus.read(block)
+    assert (corpus.ids("train"), corpus.ids("dev")) == (["train/0", "train/s/1"], ["dev/0"])
+    assert [row["id"] for row in corpus.rows("rejected", "dev")] == ["dev/lonely"] * (form == "audio_folder")
+    (corpus.folder / "corpus/af/train").rename(corpus.folder / "corpus/elsewhere")
+    block, _ = of_parts(form, {"train": ("elsewhere", []), "dev": ("af/dev", [])})
+    corpus.read(block)
+    assert (corpus.ids("train"), corpus.ids("dev")) == (["train/0", "train/s/1"], ["dev/0"])
+
+
+@pytest.mark.parametrize("form", ["table", "nemo_manifest"])
+def test_audio_of_several_parts_has_one_name(corpus, form):
+    """It lies beside the folders of the parts, or below one that parts share."""
+    for name in ("x/audio/0", "y/audio/0", "0"):
+        write_audio(corpus.folder / "corpus" / f"{name}.wav")
+    parts = {"train": ("x/lists", ["x/audio/0"]), "dev": ("y/lists", ["y/audio/0", "0"])}
+    block, files = of_parts(form, parts)
+    write(corpus, files)
+    corpus.read(block)
+    assert (corpus.ids("train"), corpus.ids("dev")) == (["x/audio/0"], ["0", "y/audio/0"])
+    block, files = of_parts(form, {"train": ("x", ["x/audio/0"]), "dev": ("x", []), "test": ("y", ["y/audio/0"])})
+    write(corpus, files | {"x/t_dev.csv": "path,text\naudio/1.wav,x\n", "x/m_dev.json": lines({"audio_filepath": "audio/1.wav", "text": "x"})})  # fmt: skip
+    write_audio(corpus.folder / "corpus" / "x/audio/1.wav")
+    corpus.read(block)
+    assert [corpus.ids(part) for part in ("train", "dev", "test")] == [["audio/0"], ["audio/1"], ["test/audio/0"]]
+
+
 @pytest.mark.parametrize("form", ["relative", "absolute"])
 @pytest.mark.parametrize("kind", ["table", "nemo_manifest", "huggingface"])
 def test_a_corpus_that_grows_keeps_its_ids(corpus, kind, form):
@@ -724,7 +782,7 @@ def test_an_audio_folder_is_read_folder_by_folder(corpus):
             for name in ("one.wav", "one.txt", "two.wav"):
                 (own / name).write_text("x")
         tracemalloc.start()
-        rows = sum(1 for _ in folder_rows(folder, {}, "all"))
+        rows = sum(1 for _ in folder_rows(folder, {}, "all", AudioNames(folder)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert rows == 2 * count
