@@ -59,7 +59,8 @@ class Tables:
         selection: names the parts and how they are dealt out.
 
     Raises:
-        UserError: unknown part, duplicate ids, a supervision without recording, or one that cannot be dealt out.
+        UserError: unknown part, one id for two recordings or two supervisions, a supervision without recording, or one
+            that cannot be dealt out.
     """
 
     def __init__(self, database: sqlite3.Connection, recipe_dir: Path, selection: Selection) -> None:
@@ -106,12 +107,20 @@ class Tables:
     def _fill(self, kind: str, part: str, recipe_dir: Path) -> None:
         path = recipe_dir / f"{part}_{kind}.jsonl.gz"
         for row, line in read_lines(path, _Ids):
+            values = (row.id, row.recording_id, part, line.rstrip(b"\n"))
             try:
-                values = (row.id, row.recording_id, part, line.rstrip(b"\n"))
                 self._database.execute(f"INSERT INTO {kind} VALUES (?, ?, ?, ?)", values)
             except sqlite3.IntegrityError:
+                # Utterances of one recording may belong to several parts, each of which lists it.
+                query = f"SELECT part, row FROM {kind} WHERE id = ?"
+                other, known = self._database.execute(query, (row.id,)).fetchone()
+                if kind == "recordings" and known == values[-1]:
+                    continue
                 raise UserError(
                     f"{path}: the id {row.id} stands there twice; ids must be unique within a split"
+                    if other == part
+                    else f"{path}: the id {row.id} stands in {other}_{kind}.jsonl.gz too; a split is made of both"
+                    f" parts ({other}, {part}): give what differs an id of its own"
                 ) from None
 
     def _check_recordings(self, recipe_dir: Path) -> None:

@@ -231,6 +231,28 @@ def test_what_the_alphabet_removes_is_counted(build):
     assert ledger.removed_characters == {"é": 1, "–": 1}
 
 
+def test_a_recording_in_two_parts_is_one(tmp_path):
+    own = {"train": "ab", "dev": "c"}
+
+    def select(of_dev, second="c"):
+        for part, names in (own | {"dev": second}).items():
+            write_rows(tmp_path / f"{part}_recordings.jsonl.gz", [of_dev if part == "dev" else recording("talk")])
+            rows = [supervision(name, start=float(ord(name) - 97), duration=1.0, of="talk") for name in names]
+            write_rows(tmp_path / f"{part}_supervisions.jsonl.gz", rows)
+        selection = Selection("c", "test", ["train", "dev"], "en", [], shares=Shares("recording", "1", {"test": 1.0}))
+        ledger, _ = select_utterances(tmp_path, selection, tmp_path / "s.jsonl.gz", tmp_path / "d.jsonl.gz")
+        return ledger, sorted(row["id"] for row in read_rows(tmp_path / "s.jsonl.gz", dict))
+
+    ledger, ids = select(recording("talk"))
+    assert (ids, ledger.unused_recordings) == (["a", "b", "c"], 0)
+    with pytest.raises(UserError, match=r"dev_recordings.jsonl.gz: the id talk stands in train_recordings.jsonl.gz too; a split is made of both parts \(train, dev\)"):  # fmt: skip
+        select(recording("talk", duration=9.0))
+    with pytest.raises(
+        UserError, match=r"dev_supervisions.jsonl.gz: the id b stands in train_supervisions.jsonl.gz too"
+    ):
+        select(recording("talk"), second="b")
+
+
 @pytest.mark.parametrize(
     ("recordings", "supervisions", "part", "message"),
     [
