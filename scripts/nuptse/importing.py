@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ def _divide(rows: Iterable[Row], tables: ImportTables, account: Account) -> None
                 f"{row.place}: the audio is {as_text(row.audio)}; NeMo would run what follows `pipe:` as a shell"
                 " command: rename the file"
             )
-        tables.add(row)
+        # A step such as `keep` would join the words of two lines.
+        text = " ".join(row.text.split())
+        tables.add(row if text == row.text else replace(row, text=text))
         found = True
     if not found:
         raise UserError(_nothing(tables, account))

@@ -124,7 +124,7 @@ def _utterance(
         part=part,
         place=place,
         audio=audio,
-        text=(found.text or "").strip(),
+        text=found.text or "",
         name="",
         id=found.id,
         recording=recording,

@@ -82,7 +82,7 @@ def _paired(
 
 def _text(path: str) -> str:
     try:
-        return " ".join(Path(path).read_text("utf-8-sig").split())
+        return Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from None
 
@@ -133,7 +133,7 @@ def nemo_rows(manifest: Path, part: str, names: AudioNames) -> Iterator[Row]:
             part=part,
             place=place,
             audio=audio,
-            text=row.text.strip(),
+            text=row.text,
             name=names.name(os.path.abspath(audio)),
             id=_as_id(row.id),
             start=start,

@@ -18,7 +18,7 @@ class Utterance:
         part: of the source, such as ``train``.
         place: file and line, for messages.
         audio: path of the file.
-        text: transcript.
+        text: transcript, as it came; white space is made one space later on.
         name: of the audio, from which ids are made; see :class:`AudioNames`.
         id: of the utterance; "" if the source has none.
         recording: id of the recording; "" if the source has none.
