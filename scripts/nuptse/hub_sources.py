@@ -104,15 +104,13 @@ def _rows(
             key: "" if row[name] is None else str(row[name]).strip() for key, name in columns.items() if key != "audio"
         }
         path, name = _audio(row[columns["audio"]], place, names, converter)
-        identity = known.get("id", "")
         yield Utterance(
             part=part,
             place=place,
             audio=path,
             text=known["text"],
             name=name,
-            id=identity,
-            recording=identity,
+            id=known.get("id", ""),
             speaker=known.get("speaker", ""),
             language=known.get("language", ""),
         )
@@ -126,6 +124,8 @@ def _audio(value: Any, place: str, names: AudioNames, converter: Converter) -> t
         raise UserError(f"{place}: the audio is {as_text(value)[:80]}, expected an Audio column or the path of a file")
     name = os.path.basename(value.get("path") or "")
     if content := value.get("bytes"):
-        stem, digest = os.path.splitext(name)[0], hashlib.blake2b(content, digest_size=16).hexdigest()
-        return converter.unpack(name, content), f"{stem}-{digest}" if stem else digest
+        stem, suffix = os.path.splitext(name)
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+        # With its suffix, which no id keeps: of "talk.1" alone the ".1" would count as one.
+        return converter.unpack(name, content), f"{stem}-{digest}{suffix}" if stem else digest
     return os.path.normpath(value["path"]), names.name(os.path.abspath(value["path"]))

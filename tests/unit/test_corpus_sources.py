@@ -701,6 +701,37 @@ def test_columns_of_a_dataset(corpus):
         corpus.read({"huggingface": {"dataset": "data", "columns": {}}})
 
 
+@pytest.mark.parametrize("form", ["bytes", "path"])
+def test_rows_of_a_dataset_with_the_same_audio_have_ids_of_their_own(corpus, form):
+    import datasets
+
+    path = corpus.folder / "corpus" / "a.wav"
+    audio = {"bytes": path.read_bytes(), "path": "a.wav"} if form == "bytes" else {"bytes": None, "path": str(path)}
+    rows = {"audio": [audio] * 2, "text": ["one", "two"], "id": ["u1", "u2"]}
+    data = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio(decode=False))
+    data.save_to_disk(corpus.folder / "corpus" / "data")
+    corpus.read({"huggingface": "data"})
+    assert [(row["id"], row["text"]) for row in corpus.rows("supervisions")] == [("u1", "one"), ("u2", "two")]
+    assert len(corpus.rows("recordings")) == 1
+
+
+def test_a_dataset_that_grows_keeps_its_ids(corpus):
+    """Names with dots: what stands behind the last but one is no suffix."""
+    import datasets
+
+    ids = []
+    for names in (["talk.1.wav"], ["talk.1.wav", "talk.2.wav"]):
+        audio = [{"bytes": (corpus.folder / "corpus" / "a.wav").read_bytes(), "path": name} for name in names]
+        data = datasets.Dataset.from_dict({"audio": audio, "text": ["x"] * len(names)})
+        data = data.cast_column("audio", datasets.Audio(decode=False))
+        shutil.rmtree(corpus.folder / "corpus" / "data", ignore_errors=True)
+        data.save_to_disk(corpus.folder / "corpus" / "data")
+        corpus.read({"huggingface": "data"})
+        ids.append(corpus.ids())
+    digest = hashlib.blake2b(audio[0]["bytes"], digest_size=16).hexdigest()
+    assert ids == [[f"talk.1-{digest}"], [f"talk.1-{digest}", f"talk.2-{digest}"]]
+
+
 @pytest.mark.parametrize("row", [0, 3])
 def test_a_damaged_parquet_is_named(corpus, row):
     """Streamed rows are read one by one: the file opens, and a page of it is no longer what it was."""
