@@ -6,6 +6,7 @@ audio whose header can be read, and an account in which every row is either a su
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,9 @@ SHOWN = 3
 BEHIND = "it begins behind the end of its audio"
 # Files that a thread looks at before it takes the next lot.
 LOT = 64
+# Line breaks, tabs and plain spaces: a step such as `keep` would join the words of two lines. Not the spaces of
+# typography, by which `numbers` knows the groups of a number.
+_BREAKS = re.compile(r"[ \t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -103,8 +107,7 @@ def _divide(rows: Iterable[Row], tables: ImportTables, account: Account) -> None
                 f"{row.place}: the audio is {as_text(row.audio)}; NeMo would run what follows `pipe:` as a shell"
                 " command: rename the file"
             )
-        # A step such as `keep` would join the words of two lines.
-        text = " ".join(row.text.split())
+        text = _BREAKS.sub(" ", row.text).strip()
         tables.add(row if text == row.text else replace(row, text=text))
         found = True
     if not found:

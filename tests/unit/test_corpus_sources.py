@@ -772,13 +772,15 @@ def test_audio_of_a_dataset_without_names_is_told_apart(corpus):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_white_space_in_a_text_is_one_space(corpus, name):
-    """Line breaks too, where a form has them: a text profile that keeps letters only would join two words."""
-    text = "one\ttwo\u00a0 three" if name == "kaldi" else "one\ntwo \r\n\tthree\u2028"
+    """Line breaks too, where a form has them: a text profile that keeps letters only would join two words. Not those
+    spaces that hold a number together.
+    """
+    text = "one\ttwo  10\u00a0000" if name == "kaldi" else "one\ntwo \r\n\t10\u00a0000\u2028"
     folder = corpus.folder / "corpus"
     files = {"train": folder / "a.wav", "dev": folder / "b.wav"}
     write_all(folder, {part: [{"audio": path, "text": text, "speaker": "s"}] for part, path in files.items()})
     corpus.read(BLOCKS[name])
-    assert [row["text"] for row in corpus.rows("supervisions", "train")] == ["one two three"]
+    assert [row["text"] for row in corpus.rows("supervisions", "train")] == ["one two 10\u00a0000"]
 
 
 def test_what_a_source_leaves_out_is_counted(corpus):
