@@ -37,6 +37,8 @@ class _Row(msgspec.Struct):
     shard_id: int | None = None
     id: str | int | None = None
     offset: float | None = None
+    # NeMo passes over a row for which this is true, whatever it is; its audio is in the tar all the same.
+    skip: Any = msgspec.field(name="_skipme", default=False)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class _Manifest:
 
     path: str
     rows: list[_Row]
+
+    @property
+    def seconds(self) -> list[float]:
+        """Return the durations of the rows that NeMo trains on."""
+        return [row.duration for row in self.rows if not row.skip]
 
 
 def index_nemo_shards(
@@ -58,7 +65,8 @@ def index_nemo_shards(
 ) -> dict[str, Any]:
     """Check shards that are used as they are; write their ledger, the manifest of all rows, and cuts without audio.
 
-    The cuts are for what needs no audio: duration bins and tokenizers.
+    The cuts are for what needs no audio: duration bins and tokenizers. Rows with ``_skipme`` are in the tars and their
+    manifests, but neither in the cuts nor in the counts.
 
     Args:
         manifests: one for each shard, or one for all, whose rows then have ``shard_id``.
@@ -73,7 +81,8 @@ def index_nemo_shards(
         The ledger of shards as it was written.
 
     Raises:
-        UserError: a file is missing or damaged, or a manifest and its tar have not the same utterances.
+        UserError: a file is missing or damaged, or a manifest and its tar have not the same utterances, or all
+            rows have ``_skipme``.
     """
     rows = _rows_by_shard(manifests)
     paths = _by_number(tars, _TAR)
@@ -91,8 +100,8 @@ def index_nemo_shards(
     shards = [
         Shard(
             shard_id=number,
-            utterances=len(rows[number].rows),
-            duration_s=round(math.fsum(row.duration for row in rows[number].rows), 6),
+            utterances=len(rows[number].seconds),
+            duration_s=round(math.fsum(rows[number].seconds), 6),
             tar=os.path.relpath(paths[number], folder),
             tar_bytes=os.path.getsize(paths[number]),
             tar_xxh128=tar_sum,
@@ -207,6 +216,10 @@ def _write_cuts(rows: Mapping[int, _Manifest], cuts: Path, ledger: Ledger) -> No
     with row_writer(cuts) as write:
         for number in sorted(rows):
             for index, row in enumerate(rows[number].rows):
+                ledger.taken.add(row.duration)
+                if row.skip:
+                    ledger.drop("_skipme", row.duration)
+                    continue
                 identity = str(row.id if row.id is not None else f"{number}-{index:06}")
                 supervision = {
                     "id": identity,
@@ -226,6 +239,7 @@ def _write_cuts(rows: Mapping[int, _Manifest], cuts: Path, ledger: Ledger) -> No
                         "type": "MonoCut",
                     }
                 )
-                ledger.taken.add(row.duration)
                 ledger.keep(row.duration)
+        if not ledger.kept.utterances:
+            raise UserError(f"{ledger.corpus}/{ledger.split}: no utterance is left ({ledger})")
     ledger.histogram.sort()

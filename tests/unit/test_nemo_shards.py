@@ -105,6 +105,26 @@ def test_one_manifest_for_all_shards_and_segments_of_one_file(shards):
     assert read_ledger(index(shards, patterns))["utterances"] == 4
 
 
+def test_what_nemo_skips_does_not_count(shards):
+    """Its reader passes over rows with `_skipme`, whose audio is in the tar all the same."""
+    write_manifest(shards, 0, [row("a.wav", 0.5, 0, _skipme=True), row("b.wav", 0.25, 0, _skipme=False)])
+    content = read_ledger(index(shards))
+    assert [(shard["utterances"], shard["duration_s"]) for shard in content["shards"]] == [(1, 0.25), (1, 0.5)]
+    assert (content["utterances"], content["duration_s"]) == (2, 0.75)
+    cuts = list(read_rows(shards.parent / "cuts.jsonl.gz", dict))
+    assert [(cut["id"], cut["duration"]) for cut in cuts] == [("0-000001", 0.25), ("1-000000", 0.5)]
+    utterances = json.loads((shards.parent / "ledger.json").read_text())
+    assert (utterances["taken"]["utterances"], utterances["kept"]["utterances"]) == (3, 2)
+    assert utterances["dropped"] == {"_skipme": {"utterances": 1, "seconds": 0.5}}
+
+
+def test_shards_of_which_nemo_skips_all_are_refused(shards):
+    for shard, files in DEFAULT.items():
+        write_manifest(shards, shard, [row(name, seconds, shard, _skipme=1) for name, seconds in files.items()])
+    with pytest.raises(UserError, match="mine/train: no utterance is left .*dropped, _skipme: 3 utterances"):
+        index(shards)
+
+
 def lost(shards):
     (shards / "audio_1.tar").unlink()
 
