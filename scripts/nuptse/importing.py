@@ -22,7 +22,7 @@ from nuptse.errors import UserError
 from nuptse.import_ledger import Account, as_text
 from nuptse.import_tables import ImportTables
 from nuptse.jsonl import row_writer
-from nuptse.utterances import Rejected, Row, Unused, Utterance, portable, utterance_id
+from nuptse.utterances import ORIGINAL, Rejected, Row, Unused, Utterance, portable, utterance_id
 
 # A row of a whole file may state a duration that was rounded this much.
 ROUNDING_S = 0.05
@@ -77,6 +77,8 @@ def import_rows(
             continue
         used = _recording(recording, sound)
         supervision = _supervision(identity, row, sound, used["id"])
+        if sound.channel is not None:
+            supervision["custom"] = {**(supervision.get("custom") or {}), ORIGINAL: recording}
         owner = tables.keep(identity, number, row.part, _encode(supervision), supervision["duration"])
         if owner == number:
             tables.use(used["id"], row.part, _encode(used), used["duration"])

@@ -86,6 +86,7 @@ class _Supervision(msgspec.Struct):
     text: str | None = None
     language: str | None = None
     speaker: str | None = None
+    custom: dict[str, Any] | None = None
 
 
 class _Cut(msgspec.Struct):

@@ -10,6 +10,7 @@ from typing import Any
 
 from nuptse.errors import UserError
 from nuptse.ledgers import Amount
+from nuptse.utterances import ORIGINAL
 
 # Where a supervision says what may not be in two splits.
 FIELDS = {"speaker": "speaker", "recording": "recording_id", "utterance": "id"}
@@ -84,7 +85,9 @@ class Shares:
     def unit_of(self, supervision: Mapping[str, Any]) -> str | None:
         """Return what a supervision may not be parted from, or None where it does not say."""
         for unit in [self.unit] if isinstance(self.unit, str) else self.unit:
-            if (name := supervision.get(FIELDS[unit])) not in (None, ""):
+            # The channels of one call are recordings of their own, and belong together all the same.
+            whole = (supervision.get("custom") or {}).get(ORIGINAL) if unit == "recording" else None
+            if (name := whole or supervision.get(FIELDS[unit])) not in (None, ""):
                 return str(name)
         return None
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Under `custom` of a supervision: the recording that it was part of before each channel became one of its own.
+ORIGINAL = "original_recording_id"
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:

@@ -24,6 +24,7 @@ from nuptse.errors import UserError
 from nuptse.import_ledger import changes_since, unused_recordings
 from nuptse.jsonl import read_rows
 from nuptse.source_settings import corpus_source
+from nuptse.splits import Shares
 from nuptse.text_sources import folder_rows
 from nuptse.utterances import AudioNames
 
@@ -518,6 +519,9 @@ def test_every_channel_is_a_recording_of_its_own(corpus):
     corpus.read(block, policy={"channels": "split"})
     texts = {row["recording_id"]: row["text"] for row in corpus.rows("supervisions")}
     assert texts == {"call-c0": "hello", "call-c1": "yes", "a": "mono"}
+    unit = Shares("recording", "1", {"train": 0.5, "test": 0.5}).unit_of
+    assert [unit(row) for row in corpus.rows("supervisions")] == ["a", "call", "call"]
+    assert list(SupervisionSet.from_file(corpus.out / "all_supervisions.jsonl.gz"))[1].original_recording_id == "call"
     for row in corpus.rows("recordings"):
         if row["id"] != "a":
             made, _ = soundfile.read(row["sources"][0]["source"], dtype="int16")
@@ -662,6 +666,7 @@ BROKEN = {
     "a supervision of nothing": (PAIR, {"r.jsonl": lines(recording()), "s.jsonl": lines(supervision(of="b"))}, r"s.jsonl, line 1: the supervision s belongs to the recording b, which .*r.jsonl lacks"),
     "a recording twice in a pair": (PAIR, {"r.jsonl": lines(recording(), recording(), recording(source="b.wav")), "s.jsonl": lines(supervision())}, r"r.jsonl, line 3: the recording a is .*b.wav, but .*a.wav further up: give each an id of its own"),
     "one manifest for the other": (PAIR, {"r.jsonl": lines(supervision()), "s.jsonl": lines(supervision())}, r"r.jsonl, line 1 is no recording of Lhotse"),
+    "custom that is no object": (PAIR, {"r.jsonl": lines(recording()), "s.jsonl": lines(supervision() | {"custom": "x"})}, r"s.jsonl, line 1 is no supervision of Lhotse: .*custom"),
     "no JSON lines": (CUTS, {"c.jsonl": "[\n{}\n]\n"}, r"c.jsonl, line 1 is no Lhotse manifest of JSON lines: .*`lhotse copy`"),
     "a file that is no gzip": ({"lhotse": "c.jsonl.gz"}, {"c.jsonl.gz": "x"}, r"cannot read .*c.jsonl.gz: Not a gzipped file"),
     "one recording in two files": (CUTS, {"c.jsonl": lines(cut(), cut(recording=recording(source="b.wav"), supervisions=[supervision("t")]))}, r"c.jsonl, line 2: the recording a is .*b.wav, but .*a.wav in .*line 1: give each recording an id of its own$"),

@@ -101,6 +101,25 @@ def test_missing_speakers_are_refused():
     assert sum(map(len, of_each(people, unit=["speaker", "recording"]).values())) == 4
 
 
+def test_the_channels_of_a_recording_stay_together():
+    calls = [
+        {
+            "id": f"{call}-c{channel}",
+            "recording_id": f"{call}-c{channel}",
+            "custom": {"original_recording_id": call},
+            "speaker": f"{call}-{channel}",
+            "duration": 60.0,
+        }
+        for call in map(str, range(40))
+        for channel in (0, 1)
+    ]
+    together = of_each(calls, unit="recording")
+    assert sum(map(len, together.values())) == len(calls)
+    assert all({name[:-1] + "0", name[:-1] + "1"} <= names for names in together.values() for name in names)
+    apart = of_each(calls, unit="speaker")
+    assert any(name[:-1] + "0" not in names for names in apart.values() for name in names)
+
+
 def test_given_parts_and_made_splits_stand_beside_each_other():
     corpus = {"splits": {"test": "test-clean"}, "split_by": {"unit": "speaker", "key": "1", "shares": {"train": 0.9, "dev": 0.1}, "parts": ["a", "b"]}}  # fmt: skip
     assert split_names(corpus) == ["test", "train", "dev"]
