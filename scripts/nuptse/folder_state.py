@@ -5,6 +5,7 @@ from __future__ import annotations
 # Strings below, not paths: a corpus has a hundred thousand files and more, and Path takes five times as long.
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,24 +51,47 @@ def folder_state(folder: Path, *, most_read: int | None = None, audio: frozenset
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return the files of a folder at any depth, sorted; links to folders are not followed."""
+    """Return the files of a folder at any depth, sorted; see ``folders_below``."""
     return sorted(os.path.join(root, name) for root, names in folders_below(folder) for name in names)
 
 
 def folders_below(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder and each one below it, sorted, with the names of its files, sorted."""
-    waiting = [os.fspath(folder)]
-    while waiting:
+    """Yield a folder and each one below it, sorted, with the names of its files, sorted.
+
+    Links to folders come last, so that a folder that lies here is read by its own name. One that was read before is not
+    read again, and a link to a folder that it lies in itself leads nowhere.
+    """
+    waiting, links, linked = [os.fspath(folder)], deque[str](), False
+    seen: set[tuple[int, int]] = set()
+    while waiting or links:
+        if not waiting:
+            linked, link = True, links.popleft()
+            waiting += [] if _leads_up(link) else [link]
+            continue
         root = waiting.pop()
         try:
+            state = os.stat(root)
             with os.scandir(root) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
-        except OSError:  # gone, or not ours to read
+        except OSError:  # gone, a dead link, or not ours to read
             continue
-        yield root, [entry.name for entry in entries if entry.name != SNAKEMAKE_STAMP and _is_file(entry)]
-        waiting += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+        # Behind links only: nothing else can be there twice, and not all file systems number their folders.
+        if linked and (state.st_dev, state.st_ino) in seen:
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        names = [entry.name for entry in entries if entry.name != SNAKEMAKE_STAMP and _is_file(entry)]
+        yield root, names
+        if len(names) < len(entries):
+            waiting += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+            files = set(names)
+            links += [entry.path for entry in entries if entry.is_symlink() and entry.name not in files]
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
     """Ask the file system about links only; a dead one has no state."""
     return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+
+
+def _leads_up(link: str) -> bool:
+    here, there = os.path.realpath(os.path.dirname(link)), os.path.realpath(link)
+    return os.path.commonpath([here, there]) == there

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from nuptse.archive_ledger import changes
-from nuptse.folder_state import folder_state
+from nuptse.folder_state import files_below, folder_state
 
 
 @pytest.fixture
@@ -56,6 +56,29 @@ def test_of_many_transcripts_the_times_count(corpus, monkeypatch):
     assert folder_state(corpus, most_read=1) == before
     os.utime(corpus / "a" / "1.txt", (1, 1))
     assert folder_state(corpus, most_read=1) != before
+
+
+def test_links_to_folders_are_followed(corpus, tmp_path):
+    """A speaker on another disk, and what else links may lead to: the same twice, a loop, nothing."""
+    disk = tmp_path / "disk" / "b"
+    disk.mkdir(parents=True)
+    (disk / "1.txt").write_text("you")
+    (corpus / "b").symlink_to(disk)
+    before = folder_state(corpus)
+    (disk / "1.txt").write_text("us")
+    assert folder_state(corpus) != before
+    names = ["a/1.flac", "a/1.txt", "b/1.txt"]
+    for link, target in {
+        "0": corpus / "a",  # by its own name, although the link comes first
+        "c": disk,
+        "d": corpus,
+        "e": tmp_path,  # what the corpus itself lies in
+        "b/f": tmp_path / "disk",
+        "g": tmp_path / "gone",
+        "h": corpus / "h",
+    }.items():
+        (corpus / link).symlink_to(target)
+        assert [os.path.relpath(path, corpus) for path in files_below(corpus)] == names
 
 
 def test_changes_against_the_ledger(corpus, tmp_path):
