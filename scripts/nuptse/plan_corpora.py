@@ -10,7 +10,14 @@ from nuptse.import_ledger import changes_since
 from nuptse.overrides import data_files
 from nuptse.plan_base import PlanBase, as_json, checks, identity
 from nuptse.shard_ledger import num_groups, repairs
-from nuptse.source_settings import corpus_source, expand_shards, input_files, shard_patterns, source_folders
+from nuptse.source_settings import (
+    corpus_source,
+    expand_shards,
+    input_files,
+    option_folders,
+    shard_patterns,
+    source_folders,
+)
 from nuptse.splits import parts_of
 
 
@@ -76,10 +83,12 @@ class CorpusPlan(PlanBase):
     def corpus_changes(self, corpus: str) -> str:
         """Changes when a file of the corpus does: Snakemake itself looks into no folder."""
         settings, source = self.corpora[corpus], corpus_source(self.corpora[corpus])
+        others = map(Path, option_folders(source.options.get("recipe_options", {})))
+        states = [folder_state(folder, most_read=MOST_READ) for folder in others]
         if "archives" in settings:
-            return changes(Path(f"data/raw/{corpus}"), Path(f"data/raw/{corpus}.json"))
+            return " ".join([changes(Path(f"data/raw/{corpus}"), Path(f"data/raw/{corpus}.json")), *states])
         if source.kind == "recipe":
-            return folder_state(Path(settings["folder"]), most_read=MOST_READ)
+            return " ".join([folder_state(Path(settings["folder"]), most_read=MOST_READ), *states])
         folders = [Path(self.corpus_base(corpus), path) for path in source_folders(source)]
         # The files of a container count by their time: nobody wants gigabytes to be read for every dry run.
         most_read = MOST_READ if source.kind == "audio_folder" else 0

@@ -53,7 +53,7 @@ class Source:
     @property
     def lists_audio(self) -> bool:
         """Whether it names audio files one by one, wherever they lie."""
-        return self.kind in ("table", "nemo_manifest", "kaldi", "lhotse")
+        return self.kind in ("table", "nemo_manifest", "kaldi", "lhotse", "huggingface")
 
 
 def corpus_source(corpus: Mapping[str, Any]) -> Source:
@@ -88,6 +88,19 @@ def source_paths(source: Source) -> list[str]:
 def source_folders(source: Source) -> list[str]:
     """Return the folders whose files are data of the corpus."""
     return source_paths(source) if source.kind in ("audio_folder", "shar", "huggingface") else []
+
+
+def option_folders(options: Any) -> list[str]:
+    """Return the folders, by full path, that the options of a recipe name at any depth, but not where it writes to.
+
+    >>> option_folders({"transcript_dirs": ["/", "/not/there"], "output_dir": "/"})
+    ['/']
+    """
+    if isinstance(options, Mapping):
+        options = [value for key, value in options.items() if key != "output_dir"]
+    if isinstance(options, list):
+        return [folder for value in options for folder in option_folders(value)]
+    return [options] if isinstance(options, str) and os.path.isabs(options) and os.path.isdir(options) else []
 
 
 def input_files(source: Source, base: str) -> list[str]:

@@ -8,6 +8,8 @@ import yaml
 
 from nuptse.audio_sources import OTHER_SUFFIXES, READABLE_SUFFIXES
 from nuptse.errors import UserError
+from nuptse.folder_state import folder_state
+from nuptse.import_ledger import Account, write_account
 from nuptse.plan import Plan
 from nuptse.plan_base import any_of
 from nuptse.ranks import visible_gpus
@@ -208,6 +210,32 @@ def test_tables_and_manifests_are_inputs_and_folders_are_watched(tmp_path):
         assert plan.corpus_inputs("mine") == {} and plan.corpus_changes("mine") != before
     plan = using(tmp_path, {"huggingface": "name/on-the-hub"})
     assert plan.corpus_inputs("mine") == {} and plan.corpus_changes("mine") == ""
+
+
+def test_folders_that_a_recipe_is_given_besides_are_watched(tmp_path):
+    for name in ("audio", "texts"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("hello")
+    alone = {"recipe": "gale_arabic", "folder": str(tmp_path / "audio")}
+    before = using(tmp_path, alone).corpus_changes("mine")
+    assert before == folder_state(tmp_path / "audio")
+    options = {"transcript_dirs": [f"{tmp_path}/texts", f"{tmp_path}/gone"], "output_dir": str(tmp_path)}
+    both = using(tmp_path, alone | {"recipe_options": options})
+    assert both.corpus_changes("mine") == f"{before} {folder_state(tmp_path / 'texts')}"
+    (tmp_path / "texts" / "a.txt").write_text("hallo")
+    assert both.corpus_changes("mine") == f"{before} {folder_state(tmp_path / 'texts')}"
+
+
+def test_audio_that_a_dataset_names_is_watched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.wav").write_bytes(b"audio")
+    folder = tmp_path / "data" / "recipes" / "mine"
+    folder.mkdir(parents=True)
+    write_account(Account("mine", "huggingface"), ["a.wav"], folder)
+    plan = using(tmp_path, {"huggingface": "name/on-the-hub"})
+    assert plan.audio_losses("mine") == "[]"
+    (tmp_path / "a.wav").unlink()
+    assert "1: 1 audio files" in plan.audio_losses("mine")
 
 
 def test_shards_that_are_there_are_trained_on_where_they_lie(tmp_path):
