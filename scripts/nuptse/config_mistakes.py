@@ -103,6 +103,11 @@ def _source_mistakes(key: str, corpus: Config) -> Iterator[str]:
                 f"`{key}.splits.{split}` is {part!r}, which `{key}.{source.kind}` lacks"
                 f"{suggestion(part, list(source.parts))}"
             )
+    if corpus["channels"] == "split" and source.kind != "nemo_shards" and not source.names_channels:
+        yield (
+            f"`{key}.channels` is split, but `{source.kind}` cannot say on which channel somebody speaks: take mix or"
+            " the number of one, or list the utterances in a `table` with a column `channel`"
+        )
     if source.kind == "nemo_shards":
         yield from _shard_corpus_mistakes(key, corpus)
 

@@ -55,6 +55,11 @@ class Source:
         """Whether it names audio files one by one, wherever they lie."""
         return self.kind in ("table", "nemo_manifest", "kaldi", "lhotse", "huggingface")
 
+    @property
+    def names_channels(self) -> bool:
+        """Whether its rows can say on which channel they are spoken."""
+        return self.kind in ("recipe", "table", "lhotse", "shar")
+
 
 def corpus_source(corpus: Mapping[str, Any]) -> Source:
     """Return the source of a corpus, its short form spelt out.

@@ -114,6 +114,7 @@ MISTAKES = {
     "unknown part": ("corpora.mine", {**{key: value for key, value in MINE.items() if key != "table"}, "nemo_manifest": {"training": "t.json"}}, "`corpora.mine.splits.train` is 'train', which `corpora.mine.nemo_manifest` lacks; did you mean `training`"),
     "options of a recipe": ("corpora.mine.recipe_options", {"x": 1}, "`corpora.mine.recipe_options` belongs to a `recipe`, and this corpus has a `table`: remove it"),
     "unknown policy": ("corpora.mine.channels", "left", "`corpora.mine.channels` is 'left', which has none of the forms that are allowed here"),
+    "channels that nobody names": ("corpora.mine", {**{key: value for key, value in MINE.items() if key != "table"}, "audio_folder": {"folder": {"train": "t"}}, "channels": "split"}, "`corpora.mine.channels` is split, but `audio_folder` cannot say on which channel somebody speaks: take mix or the number of one"),
     "a rate in kHz": ("corpora.mine.sampling_rate", 16, "`corpora.mine.sampling_rate` is 16, expected at least 4000"),
     "shell command as source": ("corpora.mine.table", "pipe:cat t.csv", "`corpora.mine.table` holds `pipe:`, which NeMo would run as a shell command"),
     "bad audio in shards": ("corpora.shards.on_bad_audio", "exclude", "`corpora.shards.on_bad_audio` cannot leave anything out of `nemo_shards`"),
