@@ -223,6 +223,8 @@ def _segment(
     start, end = supervision["start"], supervision["start"] + duration
     if not text:
         return supervision, "no transcript"
+    if duration <= 0:  # as some recipes have them; nothing that follows could read such a cut
+        return supervision, "no duration"
     if start < 0 or start >= recording.duration or end > recording.duration + END_TOLERANCE_S:
         return supervision, "outside its recording"
     if end > recording.duration:

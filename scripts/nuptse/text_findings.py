@@ -128,7 +128,7 @@ def ledger_findings(name: str, ledger: Mapping[str, Any], settings: Mapping[str,
     )
 
 
-UNUSABLE = ("no transcript", "outside its recording")
+UNUSABLE = ("no transcript", "no duration", "outside its recording")
 NOT_IMPORTED = "not imported: "
 WISHED = ("_skipme", "a row that stands there twice", "it is not on channel")
 

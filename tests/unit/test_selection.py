@@ -116,13 +116,16 @@ def test_what_is_left_out_is_accounted_for(build):
             supervision("none", text=None, duration=2.0, of="a"),
             supervision("beyond", start=11.0, duration=3.0, of="a"),
             supervision("long", start=9.0, duration=1.05, of="a"),
+            supervision("nothing", start=1.0, duration=0.0, of="a"),
+            supervision("backwards", start=1.0, duration=-0.2, of="a"),
         ],
         profile=["strip_punctuation"],
     )
-    assert ledger.taken.utterances == 5
+    assert ledger.taken.utterances == 7
     assert ledger.kept.utterances == 2
     assert {reason: amount.utterances for reason, amount in ledger.dropped.items()} == {
         "no transcript": 2,
+        "no duration": 2,
         "outside its recording": 1,
     }
     assert ledger.dropped["no transcript"].seconds == 3
