@@ -108,7 +108,7 @@ rule index_nemo_shards:
         "../envs/data.yaml"
     threads: 4
     resources:
-        mem_mb=2000,
+        mem_mb=for_rows,
         runtime=240,
     params:
         folder=subpath(output.ledger, parent=True),

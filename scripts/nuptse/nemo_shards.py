@@ -6,10 +6,12 @@ import math
 import os
 import re
 import tarfile
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,15 +45,11 @@ class _Row(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Manifest:
-    """The rows of one shard, and the file that they stand in."""
+    """The rows of one shard, and the file that they stand in, with its checksum."""
 
     path: str
     rows: list[_Row]
-
-    @property
-    def seconds(self) -> list[float]:
-        """Return the durations of the rows that NeMo trains on."""
-        return [row.duration for row in self.rows if not row.skip]
+    xxh128: str
 
 
 def index_nemo_shards(
@@ -84,38 +82,31 @@ def index_nemo_shards(
         UserError: a file is missing or damaged, or a manifest and its tar have not the same utterances, or all
             rows have ``_skipme``.
     """
-    rows = _rows_by_shard(manifests)
-    paths = _by_number(tars, _TAR)
-    if rows.keys() != paths.keys():
-        odd = sorted(rows.keys() ^ paths.keys())
+    sources, paths = _manifests_by_shard(manifests), _by_number(tars, _TAR)
+    if sources.keys() != paths.keys():
+        odd = sorted(sources.keys() ^ paths.keys())
         raise UserError(
-            f"manifests and tars are not of the same shards: {len(rows)} and {len(paths)}; only one of the two has"
+            f"manifests and tars are not of the same shards: {len(sources)} and {len(paths)}; only one of the two has"
             f" shard {odd[0]}"
         )
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        checksums = {path: pool.submit(xxh128_of, path) for path in dict.fromkeys(m.path for m in rows.values())}
-        checked = [pool.submit(_check_shard, number, rows[number], paths[number]) for number in sorted(rows)]
-        tar_sums = [found.result() for found in checked]
     folder = Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in [*manifests, *tars]]))
-    shards = [
-        Shard(
-            shard_id=number,
-            utterances=len(rows[number].seconds),
-            duration_s=round(math.fsum(rows[number].seconds), 6),
-            tar=os.path.relpath(paths[number], folder),
-            tar_bytes=os.path.getsize(paths[number]),
-            tar_xxh128=tar_sum,
-            manifest=os.path.relpath(rows[number].path, folder),
-            manifest_bytes=os.path.getsize(rows[number].path),
-            manifest_xxh128=checksums[rows[number].path].result(),
-        )
-        for number, tar_sum in zip(sorted(rows), tar_sums, strict=True)
-    ]
-    with write_atomically(output_dir / "tarred_audio_manifest.json") as partial, partial.open("wb") as all_rows:
-        for path in checksums:
+
+    def check(number: int) -> tuple[list[_Row], Shard]:
+        manifest = sources[number]()
+        return manifest.rows, _check_shard(number, manifest, paths[number], folder)
+
+    shards: list[Shard] = []
+    with row_writer(cuts) as write:
+        for rows, shard in _in_order(check, sorted(sources), threads):
+            _write_cuts(shard["shard_id"], rows, write, ledger)
+            shards.append(shard)
+        if not ledger.kept.utterances:
+            raise UserError(f"{ledger.corpus}/{ledger.split}: no utterance is left ({ledger})")
+    ledger.histogram.sort()
+    with write_atomically(output_dir / "tarred_audio_manifest.json") as unfinished, unfinished.open("wb") as all_rows:
+        for path in manifests:
             with open(path, "rb") as part:
                 all_rows.writelines(line if line.endswith(b"\n") else line + b"\n" for line in part)
-    _write_cuts(rows, cuts, ledger)
     content = {
         **kept,
         "num_shards": len(shards),
@@ -140,15 +131,37 @@ def _by_number(paths: Sequence[str], pattern: re.Pattern[str]) -> dict[int, str]
     return found
 
 
-def _rows_by_shard(manifests: Sequence[str]) -> dict[int, _Manifest]:
+def _in_order(
+    check: Callable[[int], tuple[list[_Row], Shard]], numbers: Iterable[int], threads: int
+) -> Iterator[tuple[list[_Row], Shard]]:
+    """Yield what is found in each shard; the rows of a few shards are in memory at a time."""
+    numbers = iter(numbers)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        try:
+            waiting = deque(pool.submit(check, number) for number in islice(numbers, threads + 1))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(check, number) for number in islice(numbers, 1))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _manifests_by_shard(manifests: Sequence[str]) -> dict[int, Callable[[], _Manifest]]:
+    """Return what reads the manifest of each shard; one manifest of all is read at once: its order is any."""
     if len(manifests) > 1:
-        return {number: _Manifest(path, _rows(path)) for number, path in _by_number(manifests, _MANIFEST).items()}
+        return {number: partial(_read, path) for number, path in _by_number(manifests, _MANIFEST).items()}
+    whole = _read(manifests[0])
     groups: dict[int, list[_Row]] = defaultdict(list)
-    for number, row in enumerate(_rows(manifests[0]), start=1):
+    for number, row in enumerate(whole.rows, start=1):
         if row.shard_id is None:
-            raise UserError(f"{manifests[0]}, line {number} has no `shard_id`, which one manifest for all shards needs")
+            raise UserError(f"{whole.path}, line {number} has no `shard_id`, which one manifest for all shards needs")
         groups[row.shard_id].append(row)
-    return {number: _Manifest(manifests[0], rows) for number, rows in groups.items()}
+    return {number: partial(replace, whole, rows=rows) for number, rows in groups.items()}
+
+
+def _read(manifest: str) -> _Manifest:
+    return _Manifest(manifest, _rows(manifest), xxh128_of(manifest))
 
 
 def _rows(manifest: str) -> list[_Row]:
@@ -187,8 +200,8 @@ class _Hashed:
         return self._checksum.hexdigest()
 
 
-def _check_shard(number: int, manifest: _Manifest, tar_path: str) -> str:
-    """Compare the names in a tar with those in its manifest; return the checksum of the tar."""
+def _check_shard(number: int, manifest: _Manifest, tar_path: str, folder: Path) -> Shard:
+    """Compare the names in a tar with those in its manifest; return the entry of the ledger, whose folder is given."""
     try:
         with open(tar_path, "rb") as file:
             hashed = _Hashed(file)
@@ -209,37 +222,43 @@ def _check_shard(number: int, manifest: _Manifest, tar_path: str) -> str:
         if found:
             shown = ", ".join(sorted(found)[:SHOWN])
             raise UserError(f"shard {number}: {len(found)} {what}, such as {shown}")
-    return checksum
+    seconds = [row.duration for row in manifest.rows if not row.skip]
+    return Shard(
+        shard_id=number,
+        utterances=len(seconds),
+        duration_s=round(math.fsum(seconds), 6),
+        tar=os.path.relpath(tar_path, folder),
+        tar_bytes=os.path.getsize(tar_path),
+        tar_xxh128=checksum,
+        manifest=os.path.relpath(manifest.path, folder),
+        manifest_bytes=os.path.getsize(manifest.path),
+        manifest_xxh128=manifest.xxh128,
+    )
 
 
-def _write_cuts(rows: Mapping[int, _Manifest], cuts: Path, ledger: Ledger) -> None:
-    with row_writer(cuts) as write:
-        for number in sorted(rows):
-            for index, row in enumerate(rows[number].rows):
-                ledger.taken.add(row.duration)
-                if row.skip:
-                    ledger.drop("_skipme", row.duration)
-                    continue
-                identity = str(row.id if row.id is not None else f"{number}-{index:06}")
-                supervision = {
-                    "id": identity,
-                    "recording_id": row.audio_filepath,
-                    "start": 0.0,
-                    "duration": row.duration,
-                    "channel": 0,
-                    "text": row.text,
-                }
-                write(
-                    {
-                        "id": identity,
-                        "start": 0.0,
-                        "duration": row.duration,
-                        "channel": 0,
-                        "supervisions": [supervision],
-                        "type": "MonoCut",
-                    }
-                )
-                ledger.keep(row.duration)
-        if not ledger.kept.utterances:
-            raise UserError(f"{ledger.corpus}/{ledger.split}: no utterance is left ({ledger})")
-    ledger.histogram.sort()
+def _write_cuts(shard: int, rows: Sequence[_Row], write: Callable[[Any], Any], ledger: Ledger) -> None:
+    for index, row in enumerate(rows):
+        ledger.taken.add(row.duration)
+        if row.skip:
+            ledger.drop("_skipme", row.duration)
+            continue
+        identity = str(row.id if row.id is not None else f"{shard}-{index:06}")
+        supervision = {
+            "id": identity,
+            "recording_id": row.audio_filepath,
+            "start": 0.0,
+            "duration": row.duration,
+            "channel": 0,
+            "text": row.text,
+        }
+        write(
+            {
+                "id": identity,
+                "start": 0.0,
+                "duration": row.duration,
+                "channel": 0,
+                "supervisions": [supervision],
+                "type": "MonoCut",
+            }
+        )
+        ledger.keep(row.duration)

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -123,6 +124,22 @@ def test_shards_of_which_nemo_skips_all_are_refused(shards):
         write_manifest(shards, shard, [row(name, seconds, shard, _skipme=1) for name, seconds in files.items()])
     with pytest.raises(UserError, match="mine/train: no utterance is left .*dropped, _skipme: 3 utterances"):
         index(shards)
+
+
+def test_the_rows_of_a_few_shards_are_in_memory(shards):
+    peaks = []
+    for count in (10, 60):
+        for shard in range(count):
+            write_tar(shards / f"audio_{shard}.tar", ["a.wav"])
+            write_manifest(shards, shard, [row(f"a-sub{part}.wav", 0.1, shard) for part in range(200)])
+        tracemalloc.start()
+        ledger = index(shards)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        content = read_ledger(ledger)
+        assert [shard["shard_id"] for shard in content["shards"]] == list(range(count))
+        assert content["utterances"] == 200 * count
+    assert peaks[1] < peaks[0] + 500_000
 
 
 def lost(shards):
