@@ -80,7 +80,7 @@ def _parts(output_dir: Path) -> dict[str, dict[str, str]]:
 def _recipe_rows(output_dir: Path) -> Iterator[Row]:
     """Yield the supervisions of a recipe, to be written again with recordings in the form of the policy."""
     for part, files in _parts(output_dir).items():
-        yield from lhotse_rows(files, Path(), part)
+        yield from lhotse_rows(files, Path(), part, reject_empty=True)
 
 
 def _count(account: Account, output_dir: Path) -> None:

@@ -22,12 +22,13 @@ from nuptse.utterances import Rejected, Row, Unused, Utterance, audio_path
 _OWN = frozenset({"id", "recording_id", "start", "duration", "channel", "text", "language", "speaker"})
 
 
-def lhotse_rows(source: str | Mapping[str, str], base: Path, part: str) -> Iterator[Row]:
+def lhotse_rows(source: str | Mapping[str, str], base: Path, part: str, *, reject_empty: bool = False) -> Iterator[Row]:
     """Yield the supervisions of a pair of Lhotse manifests (``recordings``, ``supervisions``) or of cuts, JSON lines.
 
     Times are those of the recording. A cut without a supervision is left out and counted; recordings without one are
     counted. Audio must be one file for each recording: commands are never run, addresses never opened. A relative path
-    starts at the working directory if there is such a file, else at the folder of the manifest.
+    starts at the working directory if there is such a file, else at the folder of the manifest. A supervision without a
+    duration is a mistake, or, with ``reject_empty``, left out: nobody can mend what a recipe gives.
 
     Raises:
         UserError: a line is not as it must be, or a supervision has no recording; names file and line.
@@ -36,10 +37,13 @@ def lhotse_rows(source: str | Mapping[str, str], base: Path, part: str) -> Itera
         yield from _cut_rows(base / source, part)
         return
     with scratch_database() as database:
-        yield from _pair_rows(base / source["recordings"], base / source["supervisions"], part, database)
+        files = base / source["recordings"], base / source["supervisions"]
+        yield from _pair_rows(*files, part, database, reject_empty)
 
 
-def _pair_rows(manifest: Path, supervisions: Path, part: str, database: sqlite3.Connection) -> Iterator[Row]:
+def _pair_rows(
+    manifest: Path, supervisions: Path, part: str, database: sqlite3.Connection, reject_empty: bool
+) -> Iterator[Row]:
     recordings, used = ScratchTable(database, "recordings"), ScratchTable(database, "used")
     unused = 0
     for place, row in _json_lines(manifest):
@@ -61,7 +65,10 @@ def _pair_rows(manifest: Path, supervisions: Path, part: str, database: sqlite3.
                 f" {manifest} lacks"
             )
         unused -= used.add(supervision.recording_id, "")
-        yield _utterance(row, supervision, 0.0, supervision.recording_id, audio, part, place)
+        if reject_empty and supervision.duration <= 0:
+            yield Rejected(part, supervision.id, audio, "no duration", 0.0)
+        else:
+            yield _utterance(row, supervision, 0.0, supervision.recording_id, audio, part, place)
     if unused:
         yield Unused(part, unused)
 

@@ -22,7 +22,7 @@ from nuptse.converting import Converter, Policy
 from nuptse.corpus_import import Import, import_corpus
 from nuptse.errors import UserError
 from nuptse.import_ledger import changes_since, unused_recordings
-from nuptse.jsonl import read_rows
+from nuptse.jsonl import read_rows, write_rows
 from nuptse.source_settings import corpus_source
 from nuptse.splits import Shares
 from nuptse.text_sources import folder_rows
@@ -860,6 +860,27 @@ def test_a_recipe_follows_the_policy(corpus):
         assert [row["text"] for row in corpus.rows("supervisions", "dev-clean-2")] == ["HELLO", "YOU"]
         accounts.append(corpus.ledger["parts"])
     assert accounts[0] == accounts[1]
+
+
+def test_what_a_recipe_gives_no_duration_is_left_out(corpus, monkeypatch):
+    """Without a policy `select_utterances` leaves it out; with one, nothing of the recipe is to be refused for it."""
+
+    def prepare(recipe, root, options, output_dir, threads):
+        empty = [supervision("t") | {"duration": 0.0}, supervision("u") | {"duration": -0.2}]
+        for kind, rows in (
+            ("recordings", [recording(source="corpus/a.wav")]),
+            ("supervisions", [supervision(), *empty]),
+        ):
+            write_rows(output_dir / f"train_{kind}.jsonl.gz", rows)
+        return ""
+
+    monkeypatch.setattr("nuptse.corpus_import.prepare_recipe", prepare)
+    block = {"recipe": "yesno", "recipe_root": ".", "recipe_options": {}}
+    corpus.read(block, policy={"sampling_rate": 16000})
+    assert corpus.ids("train") == ["s"]
+    assert corpus.ledger["parts"]["train"]["left_out"] == {
+        "no duration": {"utterances": 2, "seconds": 0.0, "unknown_duration": 0}
+    }
 
 
 # --- nothing is lost ---
