@@ -86,9 +86,9 @@ def doctor_report(wildcards):
     return ancient(path) if plan.is_trained(wildcards.experiment) else path
 
 
-def for_rows(wildcards, input):
+def for_rows(wildcards, input, attempt):
     """Return the MB to check shards with: one manifest of all is read whole, and takes about three times its size."""
-    return 2000 + (int(3 * input.size_mb) if len(input.manifests) == 1 else 0)
+    return attempt * (2000 + (int(3 * input.size_mb) if len(input.manifests) == 1 else 0))
 
 
 def for_each_device(amount):
