@@ -37,6 +37,7 @@ def one_pass(folder, layout, train):
 
     settings = resolve_experiment(CONFIG, "finetune_from_cutset", SCHEMA) | {"layout": layout, "train": train}
     train_ds = OmegaConf.from_dotlist(finetune_overrides(settings, SHARDS)).model.train_ds
+    train_ds.bucket_buffer_size = 1000  # else set from the bins, see training.resolve_options
     train_ds.force_finite = True
     train_ds.num_workers = 0
     train_ds.perturb_speed = False  # each utterance once, as it was recorded
