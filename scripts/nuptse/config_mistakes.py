@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from nuptse.filters import filter_mistakes
 from nuptse.finding_codes import CODES, parse_acceptance
+from nuptse.installed import package_folder
 from nuptse.override_mistakes import override_mistakes
 from nuptse.schema_mistakes import join_key, suggestion
 from nuptse.settings import Config, resolve_experiment, resolve_urls
@@ -134,13 +134,11 @@ def _shard_corpus_mistakes(key: str, corpus: Config) -> Iterator[str]:
 def known_recipes() -> list[str]:
     """Return the recipes of the installed Lhotse that have a prepare function; empty where it is not installed.
 
-    They are read from the source text, since importing Lhotse would cost seconds in every Snakemake process.
+    They are read from the source text, see ``installed``.
     """
-    spec = importlib.util.find_spec("lhotse")
-    if spec is None or spec.origin is None:
+    if not (folder := package_folder("lhotse")):
         return []
-    folder = Path(spec.origin).parent / "recipes"
-    return sorted({name for path in folder.glob("*.py") for name in _PREPARE.findall(path.read_text("utf-8"))})
+    return sorted({name for path in folder.glob("recipes/*.py") for name in _PREPARE.findall(path.read_text("utf-8"))})
 
 
 _PREPARE = re.compile(r"^def prepare_([a-z0-9_]+)\(", re.MULTILINE)
@@ -171,7 +169,10 @@ def _model_mistakes(key: str, model: Mapping[str, Any], config: Config) -> Itera
             if check in model:
                 yield f"`{key}.{check}` belongs to a file, not to a model that is made `{made}`: remove it"
     if other := model.get("from_model"):
-        yield from _other_model_mistakes(f"{key}.from_model.model", other["model"], config["models"])
+        place, name = f"{key}.from_model.model", other["model"]
+        yield from _unknown_model(place, name, config)
+        if "from_model" in config["models"].get(name, ()):
+            yield f"`{place}` is {name!r}, which is made of another model itself: name that one"
     if scratch := model.get("from_scratch"):
         if scratch["d_model"] % scratch["n_heads"]:
             yield (
@@ -184,11 +185,9 @@ def _model_mistakes(key: str, model: Mapping[str, Any], config: Config) -> Itera
             yield f"`{key}.from_scratch.highfreq` is {scratch['highfreq']} Hz, above half of `sample_rate`"
 
 
-def _other_model_mistakes(key: str, name: str, models: Mapping[str, Any]) -> Iterator[str]:
-    if name not in models:
-        yield f"`{key}` is {name!r}, which `models` lacks{suggestion(name, list(models))}"
-    elif "from_model" in models[name]:
-        yield f"`{key}` is {name!r}, which is made of another model itself: name that one"
+def _unknown_model(key: str, name: str, config: Config) -> Iterator[str]:
+    if name not in config["models"]:
+        yield f"`{key}` is {name!r}, which `models` lacks{suggestion(name, list(config['models']))}"
 
 
 def _data_mistakes(key: str, entries: list[Mapping[str, Any]], config: Config) -> Iterator[str]:
@@ -231,9 +230,7 @@ def _experiment_mistakes(name: str, settings: Config, config: Config) -> Iterato
         yield f"`experiments.{name}` and `models.{name}` have one name, but results are kept by it: rename one"
     if name in RESULT_FOLDERS:
         yield f"`experiments.{name}` would put its results into results/{name}, a folder of the workflow: rename it"
-    if settings["model"] not in config["models"]:
-        known = list(config["models"])
-        yield f"`{key('model')}` is {settings['model']!r}, which `models` lacks{suggestion(settings['model'], known)}"
+    yield from _unknown_model(key("model"), settings["model"], config)
 
     weights = [entry["weight"] for entry in settings["train"] if "weight" in entry]
     if weights and len(weights) < len(settings["train"]):

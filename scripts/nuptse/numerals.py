@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 
 from nuptse.errors import UserError
+from nuptse.installed import package_folder
 
 # By the decimal separator: groups of three, or as in India of two before the last three, and a fraction. U+066B and
 # U+066C are the Arabic point and comma; `_` stands for a space or an apostrophe between groups.
@@ -64,10 +63,9 @@ def numeral_language(tag: str) -> str | None:
 
 @cache
 def _known_languages() -> set[str]:
-    spec = importlib.util.find_spec("num2words")
-    if spec is None or spec.origin is None:
+    if not (folder := package_folder("num2words")):
         return set()
-    files = (path.stem.removeprefix("lang_").partition("_") for path in Path(spec.origin).parent.glob("lang_*.py"))
+    files = (path.stem.removeprefix("lang_").partition("_") for path in folder.glob("lang_*.py"))
     return {language.lower() + _ + region for language, _, region in files} - set(_NOT_USED)
 
 

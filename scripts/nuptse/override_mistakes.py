@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from nuptse.installed import package_folder
 from nuptse.overrides import own_options
 from nuptse.schema_mistakes import suggestion
 
@@ -58,7 +57,7 @@ def _unknown(name: str, section: str, known: list[str], whose: str) -> Iterator[
         yield f"`{section}{option}`, which {whose} does not know{suggestion(option, known)}"
 
 
-# Both are read from the source text, since an import would cost seconds in every Snakemake process.
+# Both are read from the source text, see `installed`.
 
 
 @cache
@@ -81,5 +80,5 @@ def loader_options() -> list[str]:
 
 
 def _source(package: str, path: str) -> str:
-    spec = importlib.util.find_spec(package)
-    return "" if spec is None or spec.origin is None else (Path(spec.origin).parent / path).read_text("utf-8")
+    folder = package_folder(package)
+    return (folder / path).read_text("utf-8") if folder else ""
