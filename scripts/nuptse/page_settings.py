@@ -8,8 +8,12 @@ from typing import Any
 from nuptse.errors import redact
 from nuptse.settings import Config, made_of, model_source
 
-MODEL_RULES = {"url": "download_model", "pretrained": "download_pretrained", "from_scratch": "build_model"}
-MODEL_RULES |= {"from_model": "adapt_model"}
+MODEL_RULES = {
+    "url": "download_model",
+    "pretrained": "download_pretrained",
+    "from_scratch": "build_model",
+    "from_model": "adapt_model",  # the model that it is made of comes before it
+}
 
 
 def page_settings(
@@ -24,13 +28,14 @@ def page_settings(
         audio_in_groups: whether several jobs check the audio of a split of them.
     """
     corpora = {name: _without_secrets(config["corpora"][name]) for name in used}
-    models = {name for settings in experiments.values() for name in made_of(settings["model"], config["models"])}
+    names = {name for settings in experiments.values() for name in made_of(settings["model"], config["models"])}
+    models = {name: _address_redacted(config["models"][name]) for name in names}
     return {
         "experiments": experiments,
         "corpora": corpora,
-        "models": {name: _address_redacted(config["models"][name]) for name in models},
+        "models": models,
         "decoding": config["decoding"],
-        "steps": steps(experiments, corpora, config["models"], audio_in_groups),
+        "steps": steps(experiments, corpora, models, audio_in_groups),
     }
 
 
@@ -40,10 +45,9 @@ def steps(
     models: Mapping[str, Config],
     audio_in_groups: bool,
 ) -> list[str]:
-    """Return the rules whose jobs lead to the error rates, in the order of the work."""
+    """Return the rules whose jobs lead to the error rates, in the order of the work; of what is used only."""
     layouts = {settings["layout"] for settings in experiments.values()}
-    bases = [name for settings in experiments.values() for name in made_of(settings["model"], models)]
-    sources = {model_source(models[name]) for name in bases}
+    sources = {model_source(model) for model in models.values()}
     return [
         *(("download_archive", "extract_archives") if any(c["archives"] for c in corpora.values()) else ()),
         *("prepare_manifests", "select_utterances"),

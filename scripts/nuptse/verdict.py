@@ -70,6 +70,11 @@ class Comparison:
     num_units: int
 
     @property
+    def has_interval(self) -> bool:
+        """Whether there are utterances enough to say how sure the difference is."""
+        return is_number(self.low)
+
+    @property
     def by_chance(self) -> bool:
         """Whether the interval has zero in it, or there is none."""
         return not (self.low > 0 or self.high < 0)
@@ -82,7 +87,7 @@ class Comparison:
     @property
     def words(self) -> str:
         """Difference and interval in points."""
-        interval = f" ({points(self.low)} to {points(self.high)})" if is_number(self.low) else ""
+        interval = f" ({points(self.low)} to {points(self.high)})" if self.has_interval else ""
         return f"{points(self.difference)} points{interval}"
 
 
@@ -142,10 +147,8 @@ class Verdict:
         """What keeps the lead from being certain."""
         parts = []
         if self.against_base and self.against_base.difference < 0 and self.against_base.by_chance:
-            known = is_number(self.against_base.low)
-            parts.append(
-                "The gain over the base is within chance." if known else "Too few utterances to say how sure that is."
-            )
+            within = "The gain over the base is within chance."
+            parts.append(within if self.against_base.has_interval else "Too few utterances to say how sure that is.")
         if self.rivals:
             names = ", ".join(rival.other for rival in self.rivals)
             parts.append(f"Within chance of it: {names}.")
