@@ -24,7 +24,7 @@ run: .venv/.installed-run ## Run the workflow on this computer
 	$(IN_VENV) snakemake --cores $(CORES) $(ARGS)
 
 test: .venv/.installed-dev ## Run the tests, except those that need a GPU or the network
-	$(IN_VENV) python -m pytest -m 'not gpu and not network' $(ARGS)
+	$(IN_VENV) python -m pytest -n 2 --dist loadgroup -m 'not gpu and not network' $(ARGS)
 
 drills: .venv/.installed-dev ## Break runs at random moments, see that the next ones converge; ARGS="--rounds 5"
 	$(IN_VENV) python tests/drills/drills.py $(ARGS)

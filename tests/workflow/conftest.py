@@ -14,6 +14,14 @@ ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config", "rules", "scripts", "envs", "profiles", "resources")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items):
+    """Keep this folder to one process: its tests share a complete run, and each keeps the machine busy by itself."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("workflow"))
+
+
 class Checkout:
     """A working copy that tests may edit and run."""
 
