@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.log:
         log_to(args.log.with_suffix(log_suffix() + args.log.suffix))
     report = check_report(args.doctor)
-    prepare_runtime()  # before NeMo is imported
+    prepare_runtime(args.threads)  # before NeMo is imported
     from nuptse.training import Interrupted, Job, finetune
 
     options = {key: value for key, value in vars(args).items() if key not in ("log", "doctor")}

@@ -387,6 +387,7 @@ ROWS: dict[str, Callable[[Path, int], list[Row]]] = {
     "doctor": doctor,
     "no_op": no_op,
     "finetune": bench_training.finetune,
+    "alone": bench_training.alone,
     "first_batch": bench_training.first_batch,
     "sampling": sampling,
     "feeding": feeding,

@@ -12,14 +12,16 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from corpora import mirror, mirror_overlay
-from harness import ROOT, Row, Work, by_turns, median, run
+from harness import ROOT, Cost, Row, Work, by_turns, median, run
 from snakemake.utils import update_config
 
 from nuptse.config import load_config
@@ -42,17 +44,66 @@ EXPERIMENTS = [f"finetune_from_{name}" for name in ("cutset", "nemo_json", "nemo
 
 def finetune(scratch: Path, rounds: int) -> list[Row]:
     """All four fine-tunes: ours by Snakemake on two cores, NeMo's one after the other, each with both cores."""
+    made = _side_by_side(scratch, min(rounds, 3), EXPERIMENTS)
+    if made is None:
+        return []
+    speeds, wers = made.told("speed", ".1f"), made.told("val_wer", ".1%")
+    return [
+        made.row("fine-tunes", "wall_s", 0.6, f"steps per second of each, ours two at a time, {speeds}"),
+        made.row("fine-tunes", "cpu_s", None, f"val_wer at the end {wers}"),
+        made.row("fine-tunes", "memory_mb", 0.5, "the largest process"),
+    ]
+
+
+def alone(scratch: Path, rounds: int) -> list[Row]:
+    """One fine-tune by itself, with both cores; and beside a process that keeps one of them busy."""
+    made = _side_by_side(scratch, min(rounds, 3), EXPERIMENTS[1:2])
+    if made is None:
+        return []
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        beside = _side_by_side(scratch, 1, EXPERIMENTS[1:2])
+    finally:
+        busy.kill()
+        busy.wait()
+    note = f"steps per second {made.told('speed', '.1f')}"
+    rows = [made.row("a fine-tune alone", "wall_s", None, note)]
+    if beside is not None:
+        note = f"steps per second {beside.told('speed', '.1f')}"
+        rows.append(beside.row("a fine-tune beside a busy process", "wall_s", None, note))
+    return rows
+
+
+class SideBySide(NamedTuple):
+    """Trainings of ours and of NeMo's script: what they cost, and what each reached (``training``)."""
+
+    rounds: int
+    costs: Mapping[str, Cost]
+    ours: Sequence[Mapping[str, float]]
+    theirs: Sequence[Mapping[str, float]]
+
+    def told(self, value: str, form: str) -> str:
+        return " and ".join(", ".join(format(one[value], form) for one in side) for side in (self.ours, self.theirs))
+
+    def row(self, name: str, measure: str, limit: float | None, note: str) -> Row:
+        amount = f"{len(self.ours)} x {STEPS} steps of {BATCH_S} s, 2 validations"
+        costs = self.costs["ours"], self.costs["theirs"]
+        return Row(name, "NeMo's script", amount, *costs, self.rounds, measure, limit, note)
+
+
+def _side_by_side(scratch: Path, rounds: int, experiments: Sequence[str]) -> SideBySide | None:
+    """Run these experiments by turns with ours and with NeMo's script; None where a part of that is missing."""
     script = Path(os.environ.get("NEMO_REPO", ""), "examples/asr/speech_to_text_finetune.py")
     if "NEMO_REPO" not in os.environ or not script.is_file():
         print("finetune: skipped; NEMO_REPO does not name a folder with examples/asr/speech_to_text_finetune.py")
-        return []
-    folder = prepared(scratch, OVERLAY)
+        return None
+    folder = scratch / "run" if (scratch / "run").exists() else prepared(scratch, OVERLAY)
     if folder is None:
-        return []
+        return None
     theirs_at = scratch / "nemo"
 
     def forget() -> None:
-        for name in EXPERIMENTS:
+        for name in experiments:
             for made in ("checkpoints", "training", "tensorboard", "train.json", "config.yaml"):
                 path = folder / "results" / name / made
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -60,26 +111,20 @@ def finetune(scratch: Path, rounds: int) -> list[Row]:
     def forget_theirs() -> None:
         shutil.rmtree(theirs_at, ignore_errors=True)
 
+    models = [f"results/{name}/checkpoints/{name}.nemo" for name in experiments]
+    ours = snakemake(folder, scratch, *models)
+    if len(experiments) == 1:  # by itself, where Snakemake would leave a core to the next training
+        ours += ["--set-threads", "finetune_model=2"]
     works = {
-        "ours": Work([snakemake(folder, scratch, "finetune")], forget),
-        "theirs": Work([nemo_command(script, name, theirs_at) for name in EXPERIMENTS], forget_theirs, folder),
+        "ours": Work([ours], forget),
+        "theirs": Work([nemo_command(script, name, theirs_at) for name in experiments], forget_theirs, folder),
     }
-    rounds = min(rounds, 3)
-    costs = by_turns(works, rounds)
-    ours = [training(folder / "results" / name) for name in EXPERIMENTS]
-    theirs = [training(theirs_at / name) for name in EXPERIMENTS]
-    speeds = " and ".join(", ".join(f"{one['speed']:.1f}" for one in side) for side in (ours, theirs))
-    wers = " and ".join(", ".join(f"{one['val_wer']:.1%}" for one in side) for side in (ours, theirs))
-    amount = f"4 x {STEPS} steps of {BATCH_S} s, 2 validations"
-    reference = "NeMo's script"
-    return [
-        Row("fine-tunes", reference, amount, costs["ours"], costs["theirs"], rounds, measure, limit, note)
-        for measure, limit, note in (
-            ("wall_s", 0.6, f"steps per second of each, ours two at a time, {speeds}"),
-            ("cpu_s", None, f"val_wer at the end {wers}"),
-            ("memory_mb", 0.5, "the largest process"),
-        )
-    ]
+    return SideBySide(
+        rounds,
+        by_turns(works, rounds),
+        [training(folder / "results" / name) for name in experiments],
+        [training(theirs_at / name) for name in experiments],
+    )
 
 
 def prepared(scratch: Path, overlay: Mapping[str, object]) -> Path | None:

@@ -1,10 +1,13 @@
 """What a program does to its process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from nuptse import runtime
 
 ROUNDS = """
 import resource
@@ -30,3 +33,39 @@ def test_freed_memory_is_not_fetched_from_linux_again():
     first, *later = pages("keep_freed_memory()")
     assert first > 1000
     assert max(later) < 10
+
+
+@pytest.mark.parametrize(
+    ("threads", "idle", "given", "spins"),
+    [
+        (2, 2.0, {}, runtime.SPINS),
+        (2, 1.5, {}, None),
+        (1, 8.0, {}, None),
+        (4, 8.0, {"GOMP_SPINCOUNT": "7"}, "7"),
+        (4, 8.0, {"OMP_WAIT_POLICY": "ACTIVE"}, None),
+    ],
+)
+def test_threads_spin_only_where_nothing_else_runs(threads, idle, given, spins, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # so that what is set below does not stay
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runtime, "idle_cpus", lambda: idle)
+    runtime.set_waiting(threads)
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+    assert os.environ["OMP_WAIT_POLICY"] == given.get("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux tells what each CPU does")
+def test_a_cpu_with_a_busy_process_is_not_idle():
+    ours = os.sched_getaffinity(0)
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(busy.pid, {min(ours)})
+        os.sched_setaffinity(0, {min(ours)})
+        assert runtime.idle_cpus() == 0
+    finally:
+        busy.kill()
+        busy.wait()
+        os.sched_setaffinity(0, ours)
