@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +74,24 @@ def _see_message(run: Run, fault: Fault) -> None:
 
 
 def drills(
-    reference: Path, rules: list[str], faults: list[Fault], rounds: int, seed: int
-) -> Iterator[tuple[str, Fault, Outcome]]:
-    """Yield the outcome of every fault in every rule where it makes sense, ``rounds`` times, each at another moment."""
-    for number in range(rounds):
-        for rule in rules:
-            for fault in faults:
-                if rule in fault.rules:
-                    chance = random.Random(f"{seed} {number} {rule} {fault.name}")
-                    yield rule, fault, run_drill(reference, rule, fault, chance)
+    reference: Path, rules: list[str], faults: list[Fault], *, rounds: int, seed: int, jobs: int
+) -> Iterator[tuple[str, Fault, Outcome, float]]:
+    """Yield the outcome of every fault in every rule where it makes sense, ``rounds`` times, each at another moment.
+
+    With the outcome comes how long it took, in seconds.
+    """
+
+    def drill(rule: str, fault: Fault, number: int) -> tuple[str, Fault, Outcome, float]:
+        began = time.monotonic()
+        outcome = run_drill(reference, rule, fault, random.Random(f"{seed} {number} {rule} {fault.name}"))
+        return rule, fault, outcome, time.monotonic() - began
+
+    plan = [(rule, fault, n) for n in range(rounds) for rule in rules for fault in faults if rule in fault.rules]
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield from pool.map(lambda planned: drill(*planned), plan)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def table(outcomes: list[tuple[str, Fault, Outcome]], title: str, key: Callable[[str, Fault], str]) -> Iterator[str]:
@@ -113,6 +123,7 @@ def main() -> None:
     parser.add_argument("--faults", nargs="+", choices=names, default=names, metavar="FAULT")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--jobs", type=int, default=2, help="drills side by side: each waits for most of its time")
     parser.add_argument("--reference", type=Path, help="folder of a complete run of config/test.yaml, if there is one")
     args = parser.parse_args()
     faults = [fault for fault in FAULTS if fault.name in args.faults]
@@ -125,10 +136,9 @@ def main() -> None:
         reference = args.reference or Path(folder)
         if not args.reference:
             make_reference(reference)
-        began = time.monotonic()
-        for rule, fault, outcome in drills(reference, args.rules, faults, args.rounds, args.seed):
+        amount = {"rounds": args.rounds, "seed": args.seed, "jobs": args.jobs}
+        for rule, fault, outcome, seconds in drills(reference, args.rules, faults, **amount):
             outcomes.append((rule, fault, outcome))
-            seconds, began = time.monotonic() - began, time.monotonic()
             late = "" if outcome.hit else " (it met no job at work)"
             print(f"{rule}: {fault.name}: {outcome.lost or 'survived'}{late}, {seconds:.0f} s", flush=True)
             if outcome.shown:
