@@ -36,6 +36,7 @@ from nuptse.gpus import gpu
 from nuptse.history import History
 from nuptse.jsonl import read_json
 from nuptse.models import restore_model, save_nemo, spec_augment_config
+from nuptse.overrides import DATA_OPTIONS
 from nuptse.ranks import DIED, LAUNCH, is_first, tell_of_dead_ranks
 from nuptse.resuming import SCHEDULE, Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
 from nuptse.runtime import git_commit, keep_freed_memory, versions
@@ -379,6 +380,7 @@ def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, histo
     # Only ever a checkpoint whose checksum this run wrote down: unpickling runs code.
     state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
     model.cpu().load_state_dict(state)
+    name_no_data(model.cfg)
     save_nemo(model, job.model)
     for path, name in ((best, "best.ckpt"), (last, "last.ckpt")):
         with write_atomically(final / name) as partial:
@@ -387,6 +389,14 @@ def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, histo
     shutil.copytree(run.folder / "tensorboard", job.output_dir / "tensorboard", copy_function=_link)
     with write_atomically(job.output_dir / "config.yaml") as partial:
         partial.write_text(OmegaConf.to_yaml(config))
+
+
+def name_no_data(config: DictConfig) -> None:
+    """Empty the paths in the configuration of a model, as in those that NeMo publishes: elsewhere they lead nowhere."""
+    for section in (config.train_ds, config.validation_ds):
+        for option in DATA_OPTIONS:
+            if option in section:
+                section[option] = None
 
 
 def _link(source: str | Path, target: str | Path) -> None:

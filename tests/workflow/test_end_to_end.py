@@ -15,7 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import yaml
 from conftest import ROOT
+
+from nuptse.base_model import read_base_model
+from nuptse.overrides import DATA_OPTIONS
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +98,18 @@ def test_the_model_is_the_best_checkpoint(finished):
     assert all(torch.equal(weight, best[name]) for name, weight in model.state_dict().items())
     (audio,) = list((finished.folder / "data/raw/quickstart_yesno/waves_yesno").glob("*.wav"))[:1]
     assert isinstance(model.transcribe([str(audio)], verbose=False)[0].text, str)
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_a_published_model_names_no_file_of_its_training(finished, name):
+    folder = results(finished, name)
+    config = read_base_model(folder / f"checkpoints/finetune_from_{name}.nemo").config
+    options = yaml.safe_load((folder / "config.yaml").read_text())["model"]
+    for section in ("train_ds", "validation_ds"):
+        named = {key for key in DATA_OPTIONS if key in options[section]}
+        assert named, "the account of the run tells them"
+        assert options[section] | dict.fromkeys(named) == config[section]
+    assert "data/" not in json.dumps(config)
 
 
 @pytest.mark.parametrize("name", FOUR)
