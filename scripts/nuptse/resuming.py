@@ -37,11 +37,15 @@ KEPT = 2
 
 @dataclass
 class Position:
-    """Batches that were trained on: in all, and in the running epoch of data that ends, whose number is ``epoch``."""
+    """Batches that were trained on: in all, and in the running epoch of data that ends, whose number is ``epoch``.
+
+    While it is ``accumulating``, gradients of the last of them wait for the next step; no checkpoint holds these.
+    """
 
     in_all: int = 0
     in_epoch: int = 0
     epoch: int = 0
+    accumulating: bool = False
 
 
 class RunFolder:
@@ -147,9 +151,10 @@ class RunFolder:
     def resume(self) -> tuple[Path, Position] | None:
         """Return the newest checkpoint that is whole and where its data stood; None to start at the first step.
 
-        The best hold the whole state as well.
+        The best hold the whole state as well, unless their validation fell between two steps.
         """
         entries = [(kind, entry) for kind in ("best", "last") for entry in self.ledger[kind]]
+        entries = [(kind, entry) for kind, entry in entries if not entry["position"].get("accumulating")]
         for kind, entry in sorted(entries, key=lambda pair: int(pair[1]["step"]), reverse=True):
             path = self.folder / entry["name"]
             if self._is_whole(entry):
@@ -330,7 +335,8 @@ class Checkpoints(Callback):
         self.position.in_all += 1
         self.position.in_epoch += 1
         step = trainer.global_step
-        self._unsaved = step != self._step
+        self.position.accumulating = step == self._step
+        self._unsaved = not self.position.accumulating
         by_steps = self.every_n_steps is not None and step % self.every_n_steps == 0
         by_time = time.monotonic() - self._saved >= self.every_s
         self._save_if(by_steps or by_time or step >= trainer.max_steps or trainer.received_sigterm, trainer)

@@ -64,13 +64,13 @@ class Runs:
         text = re.sub(r"(\w*\.max_steps)=7\b", rf"\1={max_steps}", text)
         return text.split("\n")
 
-    def run(self, name, until=None, **changes):
+    def run(self, name, until=None, after="last", **changes):
         """Train to the end, or die after the checkpoint of step `until`; return the report."""
         save = self.training.RunFolder.save
 
         def save_and_die(run, trainer, kind, position):
             save(run, trainer, kind, position)
-            if kind == "last" and trainer.global_step == until:
+            if kind == after and trainer.global_step == until:
                 raise Killed
 
         with self.monkeypatch.context() as patch:
@@ -294,6 +294,19 @@ def test_the_best_checkpoint_is_one_to_go_on_from(finished, tmp_path, monkeypatc
         checkpoint.unlink()
     broken = runs.run("broken")
     assert broken["resumed"] == [3], "where it validated for the first time"
+    for key in ("train", "validation", "best", "model_sha256"):
+        assert broken[key] == undisturbed[key]
+
+
+def test_a_best_checkpoint_between_two_steps_is_none_to_go_on_from(finished, tmp_path, monkeypatch):
+    """It lacks the gradient of the batch before the validation: the next step would be made without it."""
+    runs = Runs(finished, "finetune_from_cutset", 0, tmp_path, monkeypatch)
+    two = [option.replace("accumulate_grad_batches=1", "accumulate_grad_batches=2") for option in runs.options(3)]
+    undisturbed = runs.run("undisturbed", options=two)
+    assert [row["step"] for row in undisturbed["train"]][:4] == [0, 1, 1, 2], "validated after the third"
+    runs.run("broken", until=1, after="best", options=two)
+    broken = runs.run("broken", options=two)
+    assert broken["resumed"] == [1]
     for key in ("train", "validation", "best", "model_sha256"):
         assert broken[key] == undisturbed[key]
 
