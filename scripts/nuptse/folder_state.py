@@ -31,11 +31,12 @@ def folder_state(folder: Path, *, most_read: int | None = None, audio: frozenset
     """Return 16 hexadecimal digits that change with any name or size below ``folder``, and with any transcript.
 
     Audio counts by name and size, everything else by name and contents, so that a copy of a corpus has the same state.
+    A file in place of ``folder`` counts in the same way, whatever its own name.
     Of more files than ``most_read`` that are no audio none is read: they count by name, size and time. ``audio`` are
     the suffixes of audio.
     """
     digest = hashlib.blake2b(digest_size=8)
-    paths = files_below(folder)
+    paths = [os.fspath(folder)] if os.path.isfile(folder) else files_below(folder)
     read = most_read is None or sum(not is_audio(path, audio) for path in paths) <= most_read
     above = len(os.path.join(folder, ""))
     for path in paths:

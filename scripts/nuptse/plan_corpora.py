@@ -14,7 +14,7 @@ from nuptse.source_settings import (
     corpus_source,
     expand_shards,
     input_files,
-    option_folders,
+    option_paths,
     shard_patterns,
     source_folders,
 )
@@ -83,8 +83,8 @@ class CorpusPlan(PlanBase):
     def corpus_changes(self, corpus: str) -> str:
         """Changes when a file of the corpus does: Snakemake itself looks into no folder."""
         settings, source = self.corpora[corpus], corpus_source(self.corpora[corpus])
-        others = map(Path, option_folders(source.options.get("recipe_options", {})))
-        states = [folder_state(folder, most_read=MOST_READ) for folder in others]
+        others = map(Path, option_paths(source.options.get("recipe_options", {})))
+        states = [folder_state(path, most_read=MOST_READ) for path in others]
         if "archives" in settings:
             return " ".join([changes(Path(f"data/raw/{corpus}"), Path(f"data/raw/{corpus}.json")), *states])
         if source.kind == "recipe":

@@ -95,17 +95,18 @@ def source_folders(source: Source) -> list[str]:
     return source_paths(source) if source.kind in ("audio_folder", "shar", "huggingface") else []
 
 
-def option_folders(options: Any) -> list[str]:
-    """Return the folders, by full path, that the options of a recipe name at any depth, but not where it writes to.
+def option_paths(options: Any) -> list[str]:
+    """Return the folders and files, by full path, that the options of a recipe name, but not where it writes to.
 
-    >>> option_folders({"transcript_dirs": ["/", "/not/there"], "output_dir": "/"})
+    >>> option_paths({"transcript_dirs": ["/", "/not/there"], "output_dir": "/"})
     ['/']
     """
     if isinstance(options, Mapping):
         options = [value for key, value in options.items() if key != "output_dir"]
     if isinstance(options, list):
-        return [folder for value in options for folder in option_folders(value)]
-    return [options] if isinstance(options, str) and os.path.isabs(options) and os.path.isdir(options) else []
+        return [path for value in options for path in option_paths(value)]
+    is_path = isinstance(options, str) and os.path.isabs(options)
+    return [options] if is_path and (os.path.isdir(options) or os.path.isfile(options)) else []
 
 
 def input_files(source: Source, base: str) -> list[str]:

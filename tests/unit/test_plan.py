@@ -1,6 +1,7 @@
 """What the rules ask the configuration does not depend on the order in which files were merged."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,22 @@ def test_folders_that_a_recipe_is_given_besides_are_watched(tmp_path):
     assert both.corpus_changes("mine") == f"{before} {folder_state(tmp_path / 'texts')}"
     (tmp_path / "texts" / "a.txt").write_text("hallo")
     assert both.corpus_changes("mine") == f"{before} {folder_state(tmp_path / 'texts')}"
+
+
+def test_a_file_that_a_recipe_is_given_besides_is_watched(tmp_path):
+    (tmp_path / "audio").mkdir()
+    listed = tmp_path / "list.tsv"
+    options = {"lists": {"train": str(listed)}, "words": "/not/there.txt"}
+    plan = using(tmp_path, {"recipe": "gale_arabic", "folder": str(tmp_path / "audio"), "recipe_options": options})
+    states = [plan.corpus_changes("mine")]
+    for text in ("hello", "hallo"):
+        listed.write_text(text)
+        states.append(plan.corpus_changes("mine"))
+    os.utime(listed, (1, 1))
+    assert plan.corpus_changes("mine") == states[-1], "by its contents"
+    listed.unlink()
+    assert plan.corpus_changes("mine") == states[0]
+    assert len(set(states)) == 3
 
 
 def test_audio_that_a_dataset_names_is_watched(tmp_path, monkeypatch):
