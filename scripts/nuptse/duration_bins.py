@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,20 @@ from nuptse.errors import UserError
 
 # Lhotse's 3-way speed perturbation as NeMo applies it: each copy is drawn as often as the others.
 SPEEDS = (1.0, 0.9, 1.1)
+Seconds = TypeVar("Seconds", float, np.ndarray)
+
+
+def seconds_in_batch(duration: Seconds, quadratic_s: float | None) -> Seconds:
+    """Return what a cut counts towards ``batch_duration``, s, as in Lhotse's ``TimeConstraint``.
+
+    Args:
+        duration: of the cut, s, or of each of several.
+        quadratic_s: ``quadratic_duration``, s; None: a cut counts as it lasts.
+
+    >>> seconds_in_batch(30.0, 15), seconds_in_batch(30.0, None)
+    (90.0, 30.0)
+    """
+    return duration + duration**2 / quadratic_s if quadratic_s else duration
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from nuptse.data_check import DataCheck
+from nuptse.duration_bins import seconds_in_batch
 from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.folder_lock import folder_lock
 from nuptse.gpu_memory import BatchInMemory
@@ -283,8 +284,7 @@ def bucket_window(plan: Mapping[str, Any], train_ds: Mapping[str, Any]) -> int:
     weights = [source["weight"] for source in plan["sources"]]
     means = [source["kept"]["seconds"] / source["kept"]["utterances"] for source in plan["sources"]]
     mean = sum(weight * each for weight, each in zip(weights, means, strict=True)) / sum(weights)
-    quadratic = train_ds["quadratic_duration"]
-    batch = train_ds["batch_duration"] / (mean + mean**2 / quadratic if quadratic else mean)
+    batch = train_ds["batch_duration"] / seconds_in_batch(mean, train_ds["quadratic_duration"])
     wanted: float = plan["num_buckets"] * min(batch, train_ds["batch_size"] or batch)
     return max(LEAST_WINDOW, math.ceil(wanted))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nuptse.base_model import BaseModel
-from nuptse.duration_bins import SPEEDS
+from nuptse.duration_bins import SPEEDS, seconds_in_batch
 from nuptse.findings import NOTE, WARNING, Finding, acceptance
 from nuptse.memory import machine_memory, training_bytes
 from nuptse.surveys import Survey
@@ -89,7 +89,8 @@ def make_plan(
     taken = [weight * len(k) / max(1, len(s)) for weight, k, s in zip(weights, kept, train, strict=True)]
     shares = [part / max(sum(taken), 1e-9) for part in taken]
     mean_s = sum(share * float(k.mean()) for share, k in zip(shares, kept, strict=True) if len(k))
-    cost = sum(share * float(_cost(k, train_ds).mean()) for share, k in zip(shares, kept, strict=True) if len(k))
+    costs = [seconds_in_batch(k, train_ds["quadratic_duration"]) for k in kept]
+    cost = sum(share * float(each.mean()) for share, each in zip(shares, costs, strict=True) if len(each))
     fit = max(1.0, train_ds["batch_duration"] / max(cost, 1e-9))
     utterances = min(fit, train_ds["batch_size"] or fit)
     batches = trainer["max_steps"] * trainer["accumulate_grad_batches"]
@@ -119,11 +120,6 @@ def _kept(durations: np.ndarray, train_ds: Mapping[str, Any]) -> np.ndarray:
     longest = math.inf if train_ds["max_duration"] is None else train_ds["max_duration"]
     kept: np.ndarray = copies[(copies >= (train_ds["min_duration"] or 0)) & (copies <= longest)]
     return kept
-
-
-def _cost(durations: np.ndarray, train_ds: Mapping[str, Any]) -> np.ndarray:
-    quadratic = train_ds["quadratic_duration"]
-    return durations + durations**2 / quadratic if quadratic else durations
 
 
 def plan_findings(

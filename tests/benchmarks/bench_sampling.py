@@ -22,7 +22,7 @@ from lhotse.dataset.sampling.base import SamplingConstraint, TimeConstraint
 from lhotse.testing.dummies import dummy_cut, dummy_supervision
 from nemo.collections.common.data.lhotse.sampling import FixedBucketBatchSizeConstraint2D
 
-from nuptse.duration_bins import Source, plan_bins
+from nuptse.duration_bins import Source, plan_bins, seconds_in_batch
 from nuptse.durations import Durations
 from nuptse.jsonl import read_rows
 
@@ -109,15 +109,10 @@ def main() -> None:
 def fill(batches: Iterable[Sequence[float]], setting: Setting) -> float:
     """Return how much of the memory that a batch may take is taken: that of its longest utterance times their number.
 
-    An utterance of d s counts d + d²/quadratic_s. An utterance that has no room beside others of its length leaves a
-    part of the budget unused, whatever the sampler.
+    An utterance that has no room beside others of its length leaves a part of the budget unused, whatever the sampler.
     """
-    shares = [cost(max(batch), setting) * len(batch) / setting.batch_s for batch in batches]
+    shares = [seconds_in_batch(max(batch), setting.quadratic_s) * len(batch) / setting.batch_s for batch in batches]
     return sum(shares) / len(shares)
-
-
-def cost(duration: float, setting: Setting) -> float:
-    return duration + (duration**2 / setting.quadratic_s if setting.quadratic_s else 0)
 
 
 def sample(durations: Sequence[float], setting: Setting) -> Iterator[list[float]]:
@@ -132,7 +127,7 @@ def sample(durations: Sequence[float], setting: Setting) -> Iterator[list[float]
     if setting.two_d:
         longest = max(durations)
         bins = [(edge, int(edge * TOKENS_S * share)) for edge in [*edges, longest] for share in (1.0, 2.0)]
-        sizes = [max(1, int(setting.batch_s / cost(edge, setting))) for edge, _ in bins]
+        sizes = [max(1, int(setting.batch_s / seconds_in_batch(edge, setting.quadratic_s))) for edge, _ in bins]
         constraint = FixedBucketBatchSizeConstraint2D(max_seq_len_buckets=bins, batch_sizes=sizes)
 
     def cuts() -> Iterator[object]:
