@@ -1,7 +1,11 @@
 """Bins are exact for the blend, as many as the data allows, and never a crash."""
 
 import json
+import os
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,8 @@ from nuptse.duration_bins import Source, bucket_starts, plan_bins
 from nuptse.durations import Durations, count_durations, load_durations, save_durations
 from nuptse.errors import UserError
 from nuptse.jsonl import write_rows
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def source(durations, weight=None, name="a/train"):
@@ -149,3 +155,19 @@ def test_commands_count_cuts_and_write_bins(tmp_path, capsys):
     plan = json.loads((tmp_path / "bins.json").read_text())
     assert plan["num_buckets"] == 4
     assert "8 utterances, 0.010 h in; 7, 0.008 h out; too short 0, too long 1" in capsys.readouterr().out
+
+
+SECONDS = """
+import numpy as np
+from nuptse.durations import Durations
+rng = np.random.default_rng(0)
+print(repr(Durations(rng.uniform(1, 30, 200_000), rng.integers(1, 9, 200_000)).seconds))
+"""
+
+
+def test_the_sum_does_not_depend_on_the_number_of_threads():
+    def seconds(threads):
+        environment = os.environ | {"PYTHONPATH": str(SCRIPTS), "OPENBLAS_NUM_THREADS": str(threads)}
+        return subprocess.run([sys.executable, "-c", SECONDS], env=environment, check=True, capture_output=True).stdout
+
+    assert seconds(1) == seconds(2)
