@@ -43,6 +43,15 @@ class _Row(msgspec.Struct):
     skip: Any = msgspec.field(name="_skipme", default=False)
 
 
+class _SkippedRow(msgspec.Struct):
+    """What NeMo looks at in a row that it passes over, and the duration, if it has one."""
+
+    audio_filepath: str
+    shard_id: int | None = None
+    duration: Any = None
+    skip: Any = msgspec.field(name="_skipme", default=False)
+
+
 @dataclass(frozen=True)
 class _Manifest:
     """The rows of one shard, and the file that they stand in, with its checksum."""
@@ -173,14 +182,26 @@ def _rows(manifest: str) -> list[_Row]:
                 try:
                     rows.append(decoder.decode(line))
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    raise UserError(
-                        f"{manifest}, line {number} is no row of NeMo's tarred manifests: {error}"
-                    ) from None
+                    if (skipped := _skipped_row(line)) is None:
+                        raise UserError(
+                            f"{manifest}, line {number} is no row of NeMo's tarred manifests: {error}"
+                        ) from None
+                    rows.append(skipped)
     except OSError as error:
         raise UserError(f"cannot read {manifest}: {error.strerror}") from error
     if not rows:
         raise UserError(f"{manifest} is empty")
     return rows
+
+
+def _skipped_row(line: bytes) -> _Row | None:
+    """Return a row with ``_skipme`` that lacks what others need; it lasts 0 s if nobody knows. None: it is another."""
+    try:
+        row = msgspec.json.decode(line, type=_SkippedRow)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    known = isinstance(row.duration, int | float)
+    return _Row(row.audio_filepath, row.duration if known else 0.0, "", row.shard_id, skip=True) if row.skip else None
 
 
 class _Hashed:

@@ -119,6 +119,29 @@ def test_what_nemo_skips_does_not_count(shards):
     assert utterances["dropped"] == {"_skipme": {"utterances": 1, "seconds": 0.5}}
 
 
+@pytest.mark.parametrize(
+    ("skipped", "seconds"),
+    [
+        ({"duration": 0.5}, 0.5),
+        ({"duration": 0.5, "text": None}, 0.5),
+        ({"duration": None, "text": 7}, 0.0),
+        ({"id": [], "offset": "?"}, 0.0),
+    ],
+)
+def test_nemo_skips_a_row_whatever_else_it_holds(shards, skipped, seconds):
+    write_manifest(shards, 0, [{"audio_filepath": "a.wav", "_skipme": True} | skipped, row("b.wav", 0.25, 0)])
+    assert read_ledger(index(shards))["utterances"] == 2
+    utterances = json.loads((shards.parent / "ledger.json").read_text())
+    assert utterances["dropped"] == {"_skipme": {"utterances": 1, "seconds": seconds}}
+
+
+@pytest.mark.parametrize("more", [{}, {"_skipme": False}, {"_skipme": 0}])
+def test_a_row_that_is_not_skipped_needs_a_text(shards, more):
+    write_manifest(shards, 0, [{"audio_filepath": "a.wav", "duration": 0.5} | more, row("b.wav", 0.25, 0)])
+    with pytest.raises(UserError, match=r"manifest_0.json, line 1 is no row .*: .*`text`"):
+        index(shards)
+
+
 def test_shards_of_which_nemo_skips_all_are_refused(shards):
     for shard, files in DEFAULT.items():
         write_manifest(shards, shard, [row(name, seconds, shard, _skipme=1) for name, seconds in files.items()])
