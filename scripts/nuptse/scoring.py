@@ -6,11 +6,13 @@ kaldialign, which NeMo counts with too, at cost 1 for each substitution, deletio
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,7 +186,8 @@ def summarize_set(
     """Return what is reported of a set: counts, rates with intervals, where and what the errors are.
 
     Everything in it is JSON. Durations are in s but for ``hours``; rates are shares, not percent, and None (null) where
-    no reference word is. ``per_utterance`` holds columns, for a paired comparison of recognisers.
+    no reference word is. ``per_utterance`` holds columns, for a paired comparison of recognisers, and ``references``
+    tells whether others were scored on the same.
     """
     speakers = [score.speaker for score in scores]
     units, num_units = resampling_units(speakers, len(scores))
@@ -193,6 +196,7 @@ def summarize_set(
         "utterances": len(scores),
         "hours": sum(score.duration_s for score in scores) / 3600,
         "speakers": len(set(speakers)) if scores and None not in speakers else None,
+        "references": references_checksum(scores),
         "words": _with_interval([score.words for score in scores], speakers, level, resamples, seed),
         "characters": _with_interval([score.characters for score in scores], speakers, level, resamples, seed),
         "bootstrap": {"level": level, "resamples": resamples, "seed": seed, "units": units, "num_units": num_units},
@@ -215,6 +219,14 @@ def summarize_set(
             "character_errors": [score.characters.errors for score in scores],
         },
     }
+
+
+def references_checksum(scores: Iterable[UtteranceScore]) -> str:
+    """Return the SHA-256 of the ids and references, after the normaliser, hexadecimal; their order does not matter."""
+    checksum = hashlib.sha256()
+    for score in sorted(scores, key=attrgetter("id")):
+        checksum.update(msgspec.json.encode([score.id, score.reference]))
+    return checksum.hexdigest()
 
 
 def by_duration(scores: Sequence[UtteranceScore]) -> list[dict[str, Any]]:

@@ -38,7 +38,12 @@ class Utterances(msgspec.Struct):
 
 
 class Scores(msgspec.Struct):
-    """What score_wer.py says of one recogniser on one set, as far as the tables need it."""
+    """What score_wer.py says of one recogniser on one set, as far as the tables need it.
+
+    Attributes:
+        references: of :func:`nuptse.scoring.references_checksum`; None in files from before there was one.
+        file: where it stands; is filled in by :func:`read_scores`.
+    """
 
     recogniser: str
     corpus: str
@@ -50,6 +55,8 @@ class Scores(msgspec.Struct):
     characters: Rates
     timing: dict[str, Any] | None
     per_utterance: Utterances
+    references: str | None = None
+    file: str = ""
 
     @property
     def set(self) -> str:
@@ -103,7 +110,6 @@ def read_scores(
             or ``same_data`` names has none, or ``same_data`` names one that is no experiment.
     """
     found: dict[tuple[str, str, str], Scores] = {}
-    files: dict[tuple[str, str, str], Path] = {}
     for path in paths:
         try:
             scores = msgspec.json.decode(path.read_bytes(), type=Scores)
@@ -111,8 +117,11 @@ def read_scores(
             raise UserError(f"{path} is no output of score_wer.py: {error}; {make_again(path)}") from None
         key = (scores.recogniser, scores.corpus, scores.split)
         if key in found:
-            raise UserError(f"{path} and {files[key]} both score {scores.recogniser} on {scores.set}: give one of them")
-        found[key], files[key] = scores, path
+            raise UserError(
+                f"{path} and {found[key].file} both score {scores.recogniser} on {scores.set}: give one of them"
+            )
+        scores.file = str(path)
+        found[key] = scores
     recognisers = {scores.recogniser for scores in found.values()}
     for experiment, base in bases.items():
         for name in (experiment, base):
@@ -183,8 +192,8 @@ def compare(
     or ``experiment`` for the latter. Only sets that both were scored on are compared.
 
     Raises:
-        UserError: two score files of one set are of different utterances or normalisers, or a reference has another
-            number of words or characters. The files hold no references: one of the same lengths passes.
+        UserError: two score files of one set are of different utterances, normalisers or references. Where one of
+            them has no checksum of its references, those of the same lengths pass.
     """
     rows = []
     for s, other, kind in pairs_of(scores, bases):
@@ -220,9 +229,11 @@ def _paired(a: Scores, b: Scores) -> tuple[Any, Any, Any, list[str | None]]:
     order = [places[name] for name in first.id]
     words, characters = np.array(first.words), np.array(first.characters)
     others = np.array(second.words)[order], np.array(second.characters)[order]
+    remedy = f"between {a.file} and {b.file}; transcribe the same manifest with both, and score both again"
     if (differ := np.flatnonzero((words != others[0]) | (characters != others[1]))).size:
-        name = first.id[differ[0]]
-        raise UserError(f"{where}: the reference of {name!r} differs; transcribe the same manifest with both")
+        raise UserError(f"{where}: the reference of {first.id[differ[0]]!r} differs {remedy}")
+    if a.references and b.references and a.references != b.references:
+        raise UserError(f"{where}: the references differ, in words of the same lengths, {remedy}")
     return np.array(first.errors), np.array(second.errors)[order], words, first.speaker
 
 

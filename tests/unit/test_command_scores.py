@@ -60,6 +60,7 @@ def test_transcripts_become_scores(transcripts, capsys):
     )
     assert list(scores) == [
         *("recogniser", "corpus", "split", "normalizer", "timing", "utterances", "hours", "speakers"),
+        "references",
         *("words", "characters", "bootstrap", "by_duration", "by_speaker", "confusions", "deleted", "inserted"),
         *("worst", "per_utterance"),
     ]

@@ -98,7 +98,14 @@ def test_utterances_are_paired_by_id_and_speakers_resampled(scored):
         ({"ids": ["u0", "v1"]}, "2 utterances are of one only, such as 'u1'"),
         ({"normalizer": "lower"}, "their normalisers are 'lower' and 'none'"),
         ({"words": WORDS[:9]}, "the reference of 'u0' differs"),
-        ({"words": [*WORDS[:9], "jay"]}, "the reference of 'u0' differs"),
+        (
+            {"words": [*WORDS[:9], "jay"]},
+            "the reference of 'u0' differs between .*/cutset_dev.json and .*/tiny_dev.json; ",
+        ),
+        (
+            {"words": [WORDS[1], WORDS[0], *WORDS[2:]]},
+            "the references differ, in words of the same lengths, between .*/cutset_dev.json and .*/tiny_dev.json; ",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(scored, change, message):
@@ -106,6 +113,15 @@ def test_what_cannot_be_compared_is_refused(scored, change, message):
     paths = [scored("tiny", [1, 1]), scored("cutset", **({"errors": [1, 1]} | change))]
     with pytest.raises(UserError, match=message):
         compare(read_scores(paths, bases), bases)
+
+
+def test_scores_from_before_references_had_a_checksum_are_compared(scored):
+    bases = {"cutset": "tiny"}
+    paths = [scored("tiny", [1, 1]), scored("cutset", [1, 1], words=[WORDS[1], WORDS[0], *WORDS[2:]])]
+    old = json.loads(paths[0].read_text())
+    del old["references"]
+    paths[0].write_text(json.dumps(old))
+    assert len(compare(read_scores(paths, bases), bases)) == 1
 
 
 @pytest.mark.parametrize(
