@@ -1,6 +1,9 @@
 """The same weights give the same bytes, under names that their contents decide."""
 
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -63,6 +66,30 @@ def test_what_a_killed_process_left_of_a_model_is_removed(tmp_path):
         (left / "model.nemo").write_bytes(b"half")
     save_nemo(model, tmp_path / "x.nemo")
     assert sorted(path.name for path in tmp_path.iterdir()) == [left.name, "x.nemo"], "x-y may still be at work"
+
+
+COMPILE = """
+from cuda.pathfinder import load_nvidia_dynamic_lib
+from nemo.collections.asr.parts.numba.rnnt_loss.utils.cuda_utils.gpu_rnnt_kernel import compute_alphas_kernel
+from numba import cuda, float32, int64
+
+floats, ints = float32[:], int64[:]
+arguments = (*[floats] * 4, ints, ints, int64[:, :], *[int64] * 5)
+print(cuda.compile_ptx(compute_alphas_kernel.py_func, arguments, cc=(8, 0))[0])
+print(load_nvidia_dynamic_lib("nvvm").abs_path)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="CUDA")
+def test_nemos_loss_of_a_transducer_is_compiled_for_a_gpu_by_what_is_pinned():
+    """NeMo does not require numba-cuda; without it the loss needs a CUDA toolkit, which GPU machines need not have."""
+    bare = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"]}
+    ptx, _, nvvm = (
+        subprocess.check_output([sys.executable, "-c", COMPILE], env=bare, text=True).strip().rpartition("\n")
+    )
+    assert ".target sm_80" in ptx
+    assert Path(nvvm).is_relative_to(sys.prefix)
 
 
 @pytest.mark.slow
