@@ -43,7 +43,7 @@ from nuptse.resuming import SCHEDULE, Checkpoints, PlainCheckpoints, Position, R
 from nuptse.runtime import git_commit, keep_freed_memory, versions
 from nuptse.schema_mistakes import suggestion
 from nuptse.sharing import share_out
-from nuptse.validation import validate_longest_first
+from nuptse.validation import WholeBatches, validate_longest_first
 
 # Cuts in the bucketing window, where fewer would do: so that neighbours in a batch are not always the same.
 LEAST_WINDOW = 1000
@@ -133,7 +133,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         memory = BatchInMemory(job.experiment, config)
         trainer = make_trainer(
             OmegaConf.to_container(config.trainer) | accelerator,
-            callbacks=[check, history, checkpoints, memory],
+            callbacks=[check, history, checkpoints, memory, WholeBatches()],
             logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
             # This command starts the other ranks of its node, under SLURM too.
             plugins=[PlainCheckpoints(), LightningEnvironment()],

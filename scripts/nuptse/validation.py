@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
+import lightning.pytorch as pl
 from lhotse.cut import Cut
+from lightning.pytorch.callbacks import Callback
 from nemo.collections.asr.models import ASRModel
 
 
@@ -37,3 +40,26 @@ def validate_longest_first(model: ASRModel) -> None:
     loaders: Any = model._validation_dl
     for loader in loaders if isinstance(loaders, list) else [loaders]:
         loader.sampler.cuts = tuple(LongestFirst(cuts) for cuts in loader.sampler.cuts)
+
+
+class WholeBatches(Callback):
+    """Has a transducer with a fused joint decode each validation batch at once, and compute no loss of it.
+
+    NeMo takes such a batch in parts of ``joint.fused_batch_size`` utterances, and after each part all ranks add up
+    their errors. Ranks whose batches are of other numbers of parts would wait for each other without end. A loss of the
+    whole batch at once might not fit into memory, and nothing here looks at it. Training goes on in parts.
+    """
+
+    _part: int | None = None
+
+    def on_validation_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        joint = getattr(model, "joint", None)
+        if joint is not None and joint.fuse_loss_wer:
+            self._part = joint.fused_batch_size
+            joint.set_fused_batch_size(sys.maxsize)
+            model.compute_eval_loss = False
+
+    def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        if self._part is not None:
+            model.joint.set_fused_batch_size(self._part)
+            self._part = None

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import CutSet
+from transducers import ARCHITECTURE, transducer_config
 
 import transcribe as command
 import transcribe_audio as command_audio
@@ -33,22 +34,6 @@ pytestmark = pytest.mark.slow  # importing NeMo takes seconds
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "resources" / "quickstart"
-ARCHITECTURE = {
-    "tokenizer": {"vocab_size": 64, "text": ["the quick brown fox jumps over the lazy dog"]},
-    "sample_rate": 16000,
-    "features": 40,
-    "highfreq": 4000,
-    "d_model": 32,
-    "n_layers": 2,
-    "n_heads": 4,
-    "subsampling": "stacking",
-    "subsampling_factor": 4,
-    "conv_kernel_size": 9,
-    "att_context_size": [16, 16],
-    "dropout": 0.1,
-    "spec_augment": None,
-    "seed": 0,
-}
 
 
 @pytest.fixture(scope="module")
@@ -238,26 +223,12 @@ def test_of_a_hybrid_model_the_transducer_is_heard(go, sets, tmp_path, transcrib
     from omegaconf import OmegaConf
 
     train_tokenizer([row["supervisions"][0]["text"] for row in read_rows(sets["english"], dict)], 64, tmp_path)
-    config = model_config(ARCHITECTURE, tmp_path)
+    config = transducer_config(tmp_path)
     config["preprocessor"]["pad_to"] = 0  # as NeMo's transcribe() sets it for itself
-    transducer = {
-        "aux_ctc": {"ctc_loss_weight": 0.3, "decoder": config["decoder"], "decoding": {"strategy": "greedy"}},
-        "model_defaults": {"enc_hidden": 32, "pred_hidden": 32, "joint_hidden": 32},
-        "decoder": {
-            "_target_": "nemo.collections.asr.modules.RNNTDecoder",
-            "prednet": {"pred_hidden": 32, "pred_rnn_layers": 1, "dropout": 0.0},
-        },
-        "joint": {
-            "_target_": "nemo.collections.asr.modules.RNNTJoint",
-            "log_softmax": None,
-            "fuse_loss_wer": False,
-            "jointnet": {"joint_hidden": 32, "activation": "relu", "dropout": 0.0},
-        },
-        "decoding": {"strategy": "greedy_batch", "greedy": {"max_symbols": 3}},
-        "loss": {"loss_name": "default"},
-    }
+    decoder = model_config(ARCHITECTURE, tmp_path)["decoder"]
+    config["aux_ctc"] = {"ctc_loss_weight": 0.3, "decoder": decoder, "decoding": {"strategy": "greedy"}}
     pl.seed_everything(0, verbose=False)
-    model = EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config | transducer))
+    model = EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config))
     model.save_to(str(tmp_path / "hybrid.nemo"))
     (content,) = go(sets["english"], model=tmp_path / "hybrid.nemo", batch_duration=1000)
     rows = sorted(map(json.loads, content.splitlines()), key=lambda row: (-row["duration"], row["id"]))

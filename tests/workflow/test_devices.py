@@ -13,6 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "unit"))
+from transducers import transducer_config
 
 from nuptse.plan import Plan
 
@@ -164,6 +168,36 @@ def test_the_word_error_rate_is_of_all_utterances(finished, tmp_path):
     # One by one: NeMo's transcribe() pads no batch to whole stacks, so that neighbours would change what is heard.
     heard = [hypothesis.text for hypothesis in model.transcribe(audio, batch_size=1, verbose=False)]
     assert report["best"]["val_wer"] == pytest.approx(word_error_rate(heard, [row["text"] for row in rows]), abs=1e-6)
+
+
+def save_transducer(path, texts):
+    """Write a tiny RNN-T whose joint takes one utterance at a time; its tokenizer knows the characters of ``texts``."""
+    from nuptse.runtime import prepare_runtime
+
+    prepare_runtime()
+    import lightning.pytorch as pl
+    from nemo.collections.asr.models import EncDecRNNTBPEModel
+    from omegaconf import OmegaConf
+
+    from nuptse.models import train_tokenizer
+
+    train_tokenizer(texts, 64, path.parent)
+    pl.seed_everything(0, verbose=False)
+    config = transducer_config(path.parent, fuse_loss_wer=True, fused_batch_size=1)
+    EncDecRNNTBPEModel(OmegaConf.create(config)).save_to(str(path))
+
+
+def test_a_fused_transducer_is_validated_by_ranks_whose_batches_are_of_other_sizes(finished, tmp_path):
+    manifest = finished.folder / "data/manifests/quickstart_nemo_dev.json"
+    save_transducer(tmp_path / "b.nemo", [json.loads(line)["text"] for line in manifest.read_text().splitlines()])
+    short = "model.validation_ds.batch_duration="
+    for steps in (2, 3):  # the second goes on from a checkpoint of the first
+        training = Training(finished, "finetune_from_cutset", tmp_path, max_steps=steps, val_check_interval=2)
+        training.command[training.command.index("--base") + 1] = str(tmp_path / "b.nemo")
+        training.command = [f"{short}20" if word.startswith(short) else word for word in training.command]
+        report = training.run()
+    assert report["resumed"] == [2] and [row["step"] for row in report["validation"]] == [2, 3]
+    assert all(row["val_wer"]["quickstart_dev"] > 0 for row in report["validation"])
 
 
 def kill_second_rank(training, process, *, after):
