@@ -15,6 +15,7 @@ import yaml
 
 from nuptse.archive_members import damage_is_a_user_error
 from nuptse.errors import UserError
+from nuptse.model_kinds import check_kind
 from nuptse.word_encoder import WordEncoder
 
 
@@ -152,13 +153,15 @@ def read_base_model(path: Path) -> BaseModel:
     """Read configuration and tokenizer of a .nemo file.
 
     Raises:
-        UserError: it is no NeMo model.
+        UserError: it is no NeMo model, or one of another kind than CTC and RNN-T.
     """
     with damage_is_a_user_error(path), tarfile.open(path) as archive:
         members = {member.name.removeprefix("./"): member for member in archive}
         if "model_config.yaml" not in members:
             raise UserError(f"{path}: no member model_config.yaml; this is not a model that NeMo saved")
         config = _config(path, _content(archive, members["model_config.yaml"]))
+        if target := config.get("target"):
+            check_kind(path, str(target).rpartition(".")[2])
         weights = members.get("model_weights.ckpt")
         tokenizer = _tokenizer(path, config, archive, members)
     return BaseModel(path, config, tokenizer, weights.size if weights else 0)

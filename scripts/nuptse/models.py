@@ -18,6 +18,7 @@ import msgspec
 
 from nuptse.errors import UserError, write_atomically
 from nuptse.jsonl import read_rows
+from nuptse.model_kinds import check_kind
 
 if TYPE_CHECKING:
     from nemo.collections.asr.models import ASRModel
@@ -204,14 +205,16 @@ def restore_model(path: Path, **options: Any) -> ASRModel:
     """Return the model in a .nemo file; ``options`` are those of NeMo's ``restore_from``.
 
     Raises:
-        UserError: the file is no NeMo speech recogniser.
+        UserError: the file is no NeMo speech recogniser, or one of another kind than CTC and RNN-T.
     """
     from nemo.collections.asr.models import ASRModel
 
     try:
-        return ASRModel.restore_from(str(path), **options)
+        model = ASRModel.restore_from(str(path), **options)
     except (RuntimeError, OSError, KeyError, tarfile.TarError) as error:
         raise UserError(f"{path} cannot be read as a NeMo speech recogniser: {error}") from error
+    check_kind(path, type(model).__name__)
+    return model
 
 
 def save_nemo(model: ASRModel, output: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nemo.collections.asr.models import ASRModel, EncDecCTCModel, EncDecRNNTModel
+from nemo.collections.asr.models import ASRModel, EncDecCTCModel
 from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig
 from nemo.collections.asr.parts.submodules.ngram_lm.constants import DEFAULT_TOKEN_OFFSET
 from nemo.collections.asr.parts.submodules.rnnt_decoding import RNNTDecodingConfig
@@ -31,10 +31,7 @@ def load_model(path: Path, device: torch.device) -> ASRModel:
     Raises:
         UserError: the file is no NeMo speech recogniser, or one of another kind than CTC and RNN-T.
     """
-    model = restore_model(path, map_location=device)
-    if not isinstance(model, EncDecCTCModel | EncDecRNNTModel):
-        raise UserError(f"{path} is a {type(model).__name__}; only CTC, RNN-T and hybrid models can be used here")
-    return model.to(device).eval()
+    return restore_model(path, map_location=device).to(device).eval()
 
 
 def set_decoding(model: ASRModel, options: Mapping[str, Any]) -> None:

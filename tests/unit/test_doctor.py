@@ -1,9 +1,12 @@
 """Every finding of the doctor: found in a tiny broken corpus, named, and gone when exactly what it says is done."""
 
 import copy
+import io
 import json
 import random
+import tarfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -716,6 +719,27 @@ def test_no_model(tmp_path):
     (tmp_path / "a.nemo").write_bytes(b"no tar")
     with pytest.raises(UserError, match="a.nemo"):
         read_base_model(tmp_path / "a.nemo")
+
+
+@pytest.mark.parametrize("name", ["EncDecMultiTaskModel", "EncDecRNNTBPEModelWithPrompt", "EncDecRNNTBPEModel"])
+def test_a_base_model_of_another_kind_is_refused(study, tmp_path, name):
+    """Canary reads like any other, and would end its training in a traceback, after the wait for a GPU."""
+    study.corpora["a"] = Corpus("a")
+    config = yaml.safe_dump({"target": f"nemo.collections.asr.models.its_file.{name}"}).encode()
+    with tarfile.open(tmp_path / "canary.nemo", "w") as archive:
+        header = tarfile.TarInfo("./model_config.yaml")
+        header.size = len(config)
+        archive.addfile(header, io.BytesIO(config))
+    plan = study.plan()
+    arguments = study.arguments(plan, study.write(plan))
+    arguments[arguments.index("--base") + 1] = str(tmp_path / "canary.nemo")
+    usable = name == "EncDecRNNTBPEModel"
+    with (
+        nullcontext()
+        if usable
+        else pytest.raises(UserError, match=f"canary.nemo is a {name}; only CTC, RNN-T and hybrid models can be used")
+    ):
+        examine_experiment.main(arguments)
 
 
 def test_a_hundred_thousand_utterances_take_seconds(study):

@@ -328,6 +328,16 @@ def test_a_file_that_is_no_model_is_refused(training, tmp_path):
         training.restore_model(tmp_path / "b.nemo", map_location="cpu")
 
 
+def test_a_model_of_another_kind_is_refused(training, tmp_path, monkeypatch):
+    from nemo.collections.asr.models import ASRModel
+
+    from nuptse.errors import UserError
+
+    monkeypatch.setattr(ASRModel, "restore_from", lambda path, map_location: SimpleNamespace())
+    with pytest.raises(UserError, match="b.nemo is a SimpleNamespace; only CTC, RNN-T and hybrid models can be used"):
+        training.restore_model(tmp_path / "b.nemo", map_location="cpu")
+
+
 class Trainer(SimpleNamespace):
     """What History reads of Lightning's trainer."""
 

@@ -373,9 +373,9 @@ def test_a_file_that_is_no_model_is_refused(transcribing, tmp_path):
 
 
 def test_another_kind_of_model_is_refused(transcribing, monkeypatch):
-    from nuptse import recogniser
+    from nemo.collections.asr.models import ASRModel
 
-    monkeypatch.setattr(recogniser, "restore_model", lambda path, map_location: SimpleNamespace())
+    monkeypatch.setattr(ASRModel, "restore_from", lambda path, map_location: SimpleNamespace())
     with pytest.raises(UserError, match="m.nemo is a SimpleNamespace; only CTC, RNN-T and hybrid"):
         transcribing.load_model(Path("m.nemo"), "cpu")
 
