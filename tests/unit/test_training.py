@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -336,6 +337,24 @@ def test_a_model_of_another_kind_is_refused(training, tmp_path, monkeypatch):
     monkeypatch.setattr(ASRModel, "restore_from", lambda path, map_location: SimpleNamespace())
     with pytest.raises(UserError, match="b.nemo is a SimpleNamespace; only CTC, RNN-T and hybrid models can be used"):
         training.restore_model(tmp_path / "b.nemo", map_location="cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_nothing_but_weights_is_in_memory_when_a_model_is_published(training, tmp_path):
+    """The rest of a checkpoint stays on the disk; that of the optimizer is given back, of which others know as well."""
+    torch = training.torch
+    model = torch.nn.Linear(300, 300)
+    optimizer = torch.optim.AdamW(model.parameters())
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    model(torch.ones(300)).sum().backward()
+    optimizer.step()
+    torch.save({"state_dict": model.state_dict(), "optimizer_states": [optimizer.state_dict()]}, tmp_path / "b.ckpt")
+    assert optimizer.state and model.weight.grad is not None
+    training.free_optimizers(SimpleNamespace(optimizers=[optimizer]), model)
+    assert not schedule.optimizer.state and model.weight.grad is None and model.bias.grad is None
+    found = training.weights(tmp_path / "b.ckpt")
+    assert found["weight"].equal(model.weight)
+    assert str(tmp_path / "b.ckpt") in Path("/proc/self/maps").read_text(), "what is not looked at is not read"
 
 
 class Trainer(SimpleNamespace):
