@@ -24,6 +24,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -132,7 +133,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
         checkpoints = Checkpoints(run, history, job.every_n_steps, job.every_minutes, config.seed, position)
         memory = BatchInMemory(job.experiment, config)
         trainer = make_trainer(
-            OmegaConf.to_container(config.trainer) | accelerator,
+            OmegaConf.to_container(config.trainer) | accelerator | {"strategy": strategy(config.trainer.strategy)},
             callbacks=[check, history, checkpoints, memory, WholeBatches()],
             logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
             # This command starts the other ranks of its node, under SLURM too.
@@ -340,6 +341,14 @@ def make_trainer(options: Mapping[str, Any], **own: Any) -> pl.Trainer:
         return pl.Trainer(**options, **own)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UserError(f"Lightning's Trainer refuses `trainer` or what `overrides` set of it: {error}") from error
+
+def strategy(name: str) -> str | Strategy:
+    """Return what Lightning takes for `trainer.strategy`; DDP without the copy of all gradients that it has by default.
+
+    The gradients are the same, and 4 bytes of each weight stay free on every GPU.
+    """
+    return DDPStrategy(gradient_as_bucket_view=True) if name == "ddp" else name
+
 
 
 @contextmanager

@@ -357,6 +357,14 @@ def test_nothing_but_weights_is_in_memory_when_a_model_is_published(training, tm
     assert str(tmp_path / "b.ckpt") in Path("/proc/self/maps").read_text(), "what is not looked at is not read"
 
 
+def test_gradients_of_several_devices_are_in_memory_once(training):
+    one, several = (
+        training.make_trainer({"strategy": training.strategy(name)}, logger=False) for name in ("auto", "ddp")
+    )
+    assert type(one.strategy).__name__ == "SingleDeviceStrategy"
+    assert several.strategy._ddp_kwargs == {"gradient_as_bucket_view": True}
+
+
 class Trainer(SimpleNamespace):
     """What History reads of Lightning's trainer."""
 
