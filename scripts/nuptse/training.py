@@ -41,7 +41,7 @@ from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.overrides import DATA_OPTIONS
 from nuptse.ranks import DIED, LAUNCH, is_first, tell_of_dead_ranks
 from nuptse.resuming import SCHEDULE, Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
-from nuptse.runtime import git_commit, keep_freed_memory, versions
+from nuptse.runtime import git_commit, prepare_device, versions
 from nuptse.schema_mistakes import suggestion
 from nuptse.sharing import share_out
 from nuptse.validation import WholeBatches, validate_longest_first
@@ -143,8 +143,7 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
             enable_model_summary=False,
         )
         model = restore_model(job.base, map_location="cpu", trainer=trainer)
-        if trainer.strategy.root_device.type == "cpu":
-            keep_freed_memory()
+        prepare_device(trainer.strategy.root_device.type)
         say(f"{job.experiment}: {hardware(trainer)}")
         set_up(model, config)
         validate_longest_first(model)
@@ -342,13 +341,13 @@ def make_trainer(options: Mapping[str, Any], **own: Any) -> pl.Trainer:
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UserError(f"Lightning's Trainer refuses `trainer` or what `overrides` set of it: {error}") from error
 
+
 def strategy(name: str) -> str | Strategy:
     """Return what Lightning takes for `trainer.strategy`; DDP without the copy of all gradients that it has by default.
 
     The gradients are the same, and 4 bytes of each weight stay free on every GPU.
     """
     return DDPStrategy(gradient_as_bucket_view=True) if name == "ddp" else name
-
 
 
 @contextmanager
@@ -378,14 +377,6 @@ def check_precision(precision: str, accelerator: str) -> None:
         )
 
 
-def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, history: History) -> None:
-    """Give the results of a complete run their final names; the run keeps its own, from which more steps can follow."""
-    final = job.model.parent
-    final.mkdir(exist_ok=True)
-    step = history.train[-1]["step"]
-    best, last = run.checkpoint("best", history.best_step), run.checkpoint("last", step) or run.checkpoint("best", step)
-    if best is None or last is None:
-        shutil.rmtree(run.folder)
 def free_optimizers(trainer: pl.Trainer, model: ASRModel) -> None:
     """Give back what is three times as large as the weights, and in the memory of the CPU after a training."""
     for optimizer in trainer.optimizers:  # the model and the schedule know them, too
@@ -403,6 +394,14 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, history: History) -> None:
+    """Give the results of a complete run their final names; the run keeps its own, from which more steps can follow."""
+    final = job.model.parent
+    final.mkdir(exist_ok=True)
+    step = history.train[-1]["step"]
+    best, last = run.checkpoint("best", history.best_step), run.checkpoint("last", step) or run.checkpoint("best", step)
+    if best is None or last is None:
+        shutil.rmtree(run.folder)
         raise UserError(f"{run.folder}: the checkpoints of the finished run were damaged or deleted: train it again")
     model.cpu().load_state_dict(weights(best))
     name_no_data(model.cfg)
@@ -442,8 +441,10 @@ def peak_memory() -> dict[str, int | None]:
 def hardware(trainer: pl.Trainer) -> dict[str, Any]:
     """Return what the run computed on."""
     device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return {"device": name, "threads": torch.get_num_threads(), "cpus": os.cpu_count()}
+    found = {"device": "CPU", "threads": torch.get_num_threads(), "cpus": os.cpu_count()}
+    if device.type == "cuda":
+        found |= {"device": torch.cuda.get_device_name(device), "matmul": torch.get_float32_matmul_precision()}
+    return found
 
 
 def fingerprint(paths: Sequence[Path]) -> str:

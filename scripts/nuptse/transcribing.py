@@ -32,7 +32,7 @@ from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.recogniser import hear, load_model, set_decoding
-from nuptse.runtime import keep_freed_memory, versions
+from nuptse.runtime import prepare_device, versions
 
 PROGRESS_S = 10.0
 
@@ -102,12 +102,13 @@ def transcribe(
     with gpu("auto") as where:
         device = torch.device("cuda", where["devices"][0]) if where["accelerator"] == "gpu" else torch.device("cpu")
         model = load_model(model_path, device)
-        if device.type == "cpu":
-            keep_freed_memory()
+        prepare_device(device.type)
         if decoding:
             set_decoding(model, decoding)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         settings = {"device": name, "threads": threads, "batch_duration": batch_duration}
+        if device.type == "cuda":
+            settings["matmul"] = torch.get_float32_matmul_precision()
         say(f"{model_path}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
         # All that decides a text, rounding included.
         files = {key: sha256_of(path) for key, path in decoding_files(decoding).items()}

@@ -35,6 +35,20 @@ def test_freed_memory_is_not_fetched_from_linux_again():
     assert max(later) < 10
 
 
+@pytest.mark.parametrize(("kind", "precision"), [("cpu", "highest"), ("mps", "highest"), ("cuda", "high")])
+def test_only_a_gpu_rounds_the_operands_of_a_product(kind, precision, monkeypatch):
+    import torch
+
+    freed = []
+    monkeypatch.setattr(runtime, "keep_freed_memory", lambda: freed.append(kind))
+    try:
+        runtime.prepare_device(kind)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert freed == (["cpu"] if kind == "cpu" else [])
+
+
 @pytest.mark.parametrize(
     ("threads", "idle", "given", "spins"),
     [

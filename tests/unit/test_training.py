@@ -365,6 +365,15 @@ def test_gradients_of_several_devices_are_in_memory_once(training):
     assert several.strategy._ddp_kwargs == {"gradient_as_bucket_view": True}
 
 
+def test_the_account_says_how_a_gpu_multiplies(training, monkeypatch):
+    def hardware(kind):
+        return training.hardware(SimpleNamespace(strategy=SimpleNamespace(root_device=training.torch.device(kind))))
+
+    assert hardware("cpu").keys() == {"device", "threads", "cpus"}
+    monkeypatch.setattr(training.torch.cuda, "get_device_name", lambda device: "H100")
+    assert (hardware("cuda")["device"], hardware("cuda")["matmul"]) == ("H100", "highest")
+
+
 class Trainer(SimpleNamespace):
     """What History reads of Lightning's trainer."""
 
