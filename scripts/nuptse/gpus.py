@@ -52,17 +52,26 @@ def _unusable(reason: str) -> UserError:
 
 
 @contextmanager
+def _usable() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        raise _unusable(str(error).partition("\n")[0]) from error
+
+
+@contextmanager
 def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
     """Lease as many of the visible GPUs for this process alone; give the trainer's ``accelerator`` and ``devices``.
 
     The locks go by the GPUs' UUIDs: CUDA_VISIBLE_DEVICES numbers are not the same in two jobs of one machine. Processes
-    that are started meanwhile see the leased GPUs only, in the same order.
+    that are started meanwhile see the leased GPUs only, in the same order. The first of them becomes the current one.
 
     Raises:
         UserError: fewer GPUs are visible than asked for, or PyTorch cannot use those that are there.
     """
     count = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 0
     if local_rank() > 0 and count:
+        torch.cuda.set_device(local_rank())
         yield {"accelerator": "gpu", "devices": list(range(devices))}  # those that the first process here has leased
         return
     if not count:
@@ -70,20 +79,24 @@ def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
             raise _unusable("it sees none")
         yield {"accelerator": accelerator, "devices": devices}
         return
+    with _usable():
+        # Until then the driver's list counts. CUDA may have fewer of it: of all MIG instances a process gets one.
+        torch.cuda.init()
+        count = torch.cuda.device_count()
     if devices > count:
         raise UserError(
             f"`trainer.devices` is {devices}, but the GPUs that are visible here are {count}: lower it, or show more of"
             " them (CUDA_VISIBLE_DEVICES)"
         )
     folder = lock_folder(SHARED)
-    try:
+    with _usable():
         uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
-    except (RuntimeError, AssertionError) as error:
-        raise _unusable(str(error).partition("\n")[0]) from error
     slots = [folder / f"{uuid}.lock" for uuid in uuids]
     wanted = "one" if devices == 1 else str(devices)
     with leases(slots, devices, announce=lambda: say(f"waiting for {wanted} of {count} GPUs")) as taken:
         if devices > 1:  # for the processes that Lightning starts; this one has made up its mind
             names = (f"GPU-{uuids[index].removeprefix('GPU-')}" for index in taken)
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+        # NeMo makes streams and launches kernels on the current GPU, wherever the model is; that may be another job's.
+        torch.cuda.set_device(taken[0])
         yield {"accelerator": "gpu", "devices": taken}

@@ -96,6 +96,18 @@ def test_without_a_gpu_the_trainer_decides(training, monkeypatch):
         assert where == {"accelerator": "auto", "devices": 1}
 
 
+def have_gpus(training, monkeypatch, tmp_path, uuids, listed=None):
+    """Pretend that CUDA has GPUs of these UUIDs, and the driver's list, which counts before, as many as `listed`."""
+    cuda, made_current = training.torch.cuda, []
+    counts = [len(uuids) if listed is None else listed]
+    monkeypatch.setattr("nuptse.gpus.SHARED", tmp_path)
+    monkeypatch.setattr(cuda, "init", lambda: counts.append(len(uuids)))
+    monkeypatch.setattr(cuda, "device_count", lambda: counts[-1])
+    monkeypatch.setattr(cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=uuids[index]))
+    monkeypatch.setattr(cuda, "set_device", made_current.append)
+    return made_current
+
+
 def test_a_gpu_that_torch_cannot_use_is_no_training_on_the_cpu(training, monkeypatch, tmp_path):
     from nuptse.errors import UserError
 
@@ -111,22 +123,18 @@ def test_a_gpu_that_torch_cannot_use_is_no_training_on_the_cpu(training, monkeyp
         with training.gpu("auto") as where:
             assert where == {"accelerator": "auto", "devices": 1}
 
-    def refuse(index):
+    def refuse(*index):
         raise RuntimeError("The NVIDIA driver on your system is too old\nand more")
 
-    monkeypatch.setattr(training.torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(training.torch.cuda, "get_device_properties", refuse)
+    have_gpus(training, monkeypatch, tmp_path, ["a"])
+    monkeypatch.setattr(training.torch.cuda, "init", refuse)
     too_old = pytest.raises(UserError, match=r"cannot use them: The NVIDIA driver on your system is too old\. ")
     with too_old, training.gpu("auto"):
         pass
 
 
 def test_two_trainings_never_share_a_gpu(training, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("nuptse.gpus.SHARED", tmp_path)
-    monkeypatch.setattr(training.torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(
-        training.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"GPU-{index}")
-    )
+    have_gpus(training, monkeypatch, tmp_path, ["GPU-0", "GPU-1"])
     third = []
 
     def wait_for_one():
@@ -173,10 +181,8 @@ def test_the_locks_of_gpus_are_in_one_place_that_is_ours(training, monkeypatch, 
 def test_a_training_takes_as_many_gpus_as_devices(training, monkeypatch, tmp_path):
     from nuptse.errors import UserError
 
-    monkeypatch.setattr("nuptse.gpus.SHARED", tmp_path)
+    current = have_gpus(training, monkeypatch, tmp_path, ["0-a", "1-a", "2-a"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3,GPU-2")
-    monkeypatch.setattr(training.torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(training.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"{index}-a"))
     with training.gpu("auto") as one, training.gpu("auto", 2) as two:
         assert (one["devices"], two["devices"]) == ([0], [1, 2])
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1-a,GPU-2-a", "what the other ranks see, in this order"
@@ -184,8 +190,22 @@ def test_a_training_takes_as_many_gpus_as_devices(training, monkeypatch, tmp_pat
         with training.gpu("auto", 2) as rank:
             assert rank["devices"] == [0, 1], "of those that rank 0 has leased; no lease of its own"
         monkeypatch.delenv("LOCAL_RANK")
+    assert current == [0, 1, 1], "the first that each has leased; the other rank sees two, of which it takes the second"
     refused = pytest.raises(UserError, match="`trainer.devices` is 4, but the GPUs that are visible here are 3")
     with refused, training.gpu("auto", 4):
+        pass
+
+
+def test_of_all_mig_instances_a_process_has_one(training, monkeypatch, tmp_path):
+    """The driver lists physical GPUs; asked for the second, CUDA would call it an invalid device."""
+    from nuptse.errors import UserError
+
+    have_gpus(training, monkeypatch, tmp_path, ["mig"], listed=4)
+    with training.gpu("auto") as where:
+        assert where == {"accelerator": "gpu", "devices": [0]}
+    have_gpus(training, monkeypatch, tmp_path, ["mig"], listed=4)
+    refused = pytest.raises(UserError, match="`trainer.devices` is 2, but the GPUs that are visible here are 1")
+    with refused, training.gpu("auto", 2):
         pass
 
 
