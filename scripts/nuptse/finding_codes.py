@@ -33,6 +33,7 @@ PLAN = {
     "rare_validation": "the run validates once, so that there is no best checkpoint to choose",
     "costly_validation": "the run validates on more audio than it trains on",
     "much_memory": "a batch may need more memory than there is",
+    "unknown_memory": "what a batch needs was compared with no memory, as that of the training is not known",
 }
 SHARDS = {"damaged_shards": "tar shards that are not as their ledger and manifests say"}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from nuptse.base_model import BaseModel
+from nuptse.ranks import visible_gpus
 
 # Measured on NeMo 3.0's Conformer (what autograd keeps of one forward pass; d_model 96 to 256, 4 and 8 layers, batches
 # of 60 s): floats for each encoder frame and unit of d_model in a layer, and for each attention score of a head.
@@ -33,10 +35,20 @@ def training_bytes(base: BaseModel, batch_s: float, longest_s: float, precision:
     frames = batch_s / base.frame_s / frames_each
     seen = longest_s / base.frame_s / frames_each
     if encoder.get("self_attention_model") == "rel_pos_local_attn":  # else what lies outside is computed and masked
-        seen = min(seen, sum(encoder.get("att_context_size", [seen, 0])))
+        seen = min(seen, _widest(encoder.get("att_context_size", [-1, -1]), seen))
     layer = FLOATS_OF_A_LAYER * width + FLOATS_OF_A_SCORE * heads * seen
     floats = frames * (layers * layer + _subsampling_floats(encoder, frames_each))
     return int(floats * BYTES_OF_A_FLOAT[precision] + base.parameters * BYTES_OF_A_PARAMETER)
+
+
+def _widest(contexts: list[Any], all_of_it: float) -> float:
+    """Return how many frames attention looks at, left and right, with the widest context of one or several.
+
+    >>> _widest([128, 64], 1000), _widest([[70, 13], [-1, 0]], 1000)
+    (192, 1000)
+    """
+    several = contexts if isinstance(contexts[0], list) else [contexts]
+    return max(sum(all_of_it if side < 0 else side for side in context) for context in several)
 
 
 def _subsampling_floats(encoder: dict[str, Any], factor: int) -> float:
@@ -52,13 +64,22 @@ def _subsampling_floats(encoder: dict[str, Any], factor: int) -> float:
 
 
 def machine_memory() -> tuple[int, str] | None:
-    """Return the memory (bytes) of the smallest visible GPU, else of this machine, and what it is."""
-    try:
-        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        found = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.split()
-        return min(int(number) for number in found) * 2**20, "the GPU"
-    except (OSError, subprocess.SubprocessError, ValueError):
-        pass
+    """Return the memory (bytes) of the smallest visible GPU, else of this machine, and what it is; None: not known.
+
+    A SLURM job that sees no GPU runs on another machine than the training.
+    """
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    if chosen := os.environ.get("CUDA_VISIBLE_DEVICES"):  # which nvidia-smi does not look at
+        query.append(f"--id={chosen.replace(' ', '')}")
+    if chosen is None or visible_gpus():
+        try:
+            found = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.split()
+            return min(int(number) for number in found) * 2**20, "the GPU"
+        except (OSError, subprocess.SubprocessError, ValueError):
+            if chosen:
+                return None  # a part of a GPU (MIG), perhaps
+    if "SLURM_JOB_ID" in os.environ:
+        return None
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None

@@ -266,13 +266,20 @@ def _memory_findings(plan: TrainingPlan, settings: Mapping[str, Any], finding: A
         return
     given = settings["doctor"]["memory_gb"]
     known = (int(given * 1e9), "what `doctor.memory_gb` says") if given else machine_memory()
-    if known and plan.memory_bytes > known[0]:
+    taken = f"a batch takes about {plan.memory_bytes / 1e9:.1f} GB by a rough estimate"
+    if known is None:
+        yield finding(
+            "unknown_memory",
+            NOTE,
+            f"{taken}; how much memory there is where it trains cannot be told here",
+            "set `doctor.memory_gb` to the memory of the GPU",
+        )
+    elif plan.memory_bytes > known[0]:
         ratio = known[0] / plan.memory_bytes
         yield finding(
             "much_memory",
             WARNING,
-            f"a batch takes about {plan.memory_bytes / 1e9:.1f} GB by a rough estimate; {known[1]} has"
-            f" {known[0] / 1e9:.1f} GB",
+            f"{taken}; {known[1]} has {known[0] / 1e9:.1f} GB",
             "take smaller batches, and more of them for each step if you like (trainer.accumulate_grad_batches)",
             train_ds__batch_duration=max(1, math.floor(settings["train_ds"]["batch_duration"] * ratio * 0.8)),
         )

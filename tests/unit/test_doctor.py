@@ -3,7 +3,9 @@
 import copy
 import io
 import json
+import os
 import random
+import re
 import tarfile
 import time
 from contextlib import nullcontext
@@ -31,7 +33,7 @@ from nuptse.finding_codes import CODES
 from nuptse.findings import read_report
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.ledgers import Ledger
-from nuptse.memory import training_bytes
+from nuptse.memory import machine_memory, training_bytes
 from nuptse.plan import Plan
 from nuptse.shard_findings import shard_findings
 from nuptse.shard_ledger import repairs
@@ -771,6 +773,53 @@ def conformer(width, layers, subsampling, factor, bands=80, parameters=0):
 def test_the_estimate_of_activations_is_near_what_was_measured(model, longest_s, measured):
     """What autograd kept of one forward pass of NeMo 3.0 on 60 s of audio, all utterances of one length."""
     assert training_bytes(model, 60, longest_s, "32-true") == pytest.approx(measured, rel=0.1)
+
+
+def test_local_attention_looks_at_the_widest_of_its_contexts():
+    def estimate(context, longest_s=100):
+        model = conformer(176, 4, "striding", 4)
+        model.encoder.update(self_attention_model="rel_pos_local_attn", att_context_size=context)
+        return training_bytes(model, 600, longest_s, "32-true")
+
+    assert estimate([70, 13]) < estimate([128, 128])
+    assert estimate([[70, 13], [128, 128], [0, 0]]) == estimate([128, 128])
+    assert estimate([128, 128]) == estimate([128, 128], 200) and estimate([-1, 0]) < estimate([-1, 0], 200)
+
+
+def nvidia_smi(folder, monkeypatch, script):
+    """Put a command of this name into the path, before all others."""
+    folder.mkdir(exist_ok=True)
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_only_the_gpus_that_this_process_may_use_count(tmp_path, monkeypatch):
+    """nvidia-smi itself shows all GPUs: a display card beside the others would be the smallest."""
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    script = "case $* in *MIG*) exit 6;; *--id=1,2) echo 80000; echo 81000;; *--id=*) exit 2;; *) echo 2000; echo 80000;; esac"
+    nvidia_smi(tmp_path / "bin", monkeypatch, script)
+    assert machine_memory() == (2000 * 2**20, "the GPU")
+    for chosen in ("1,2", "1, 2"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        assert machine_memory() == (80000 * 2**20, "the GPU")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
+    assert machine_memory() is None, "it has a part of a GPU, and neither all of it nor that of the machine"
+    for nothing in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+        assert machine_memory()[1] == "this machine"
+
+
+def test_a_slurm_job_without_a_gpu_tells_nothing_of_the_one_that_trains(study, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    nvidia_smi(tmp_path / "bin", monkeypatch, "exit 9")
+    found = study.examine()["unknown_memory", "x"]
+    assert (found.severity, found.remedy) == ("note", "set `doctor.memory_gb` to the memory of the GPU")
+    assert re.search(r"a batch takes about [0-9.]+ GB by a rough estimate; how much memory there is", found.message)
+    study.config["doctor"] = {"memory_gb": 80}
+    assert study.examine() == {}
 
 
 def test_an_unknown_encoder_has_no_estimate():
