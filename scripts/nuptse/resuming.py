@@ -73,6 +73,7 @@ class RunFolder:
         self, folder: Path, identity: Mapping[str, str], steps: int, launch: str = "", *, owner: bool = True
     ) -> None:
         self.folder, self.owner = folder, owner
+        self._newest: dict[str, Any] | None = None  # the entry that this process has added last
         self.ledger: dict[str, Any] = {"identity": dict(identity), "steps": steps, "lengthened": [], "resumed": []}
         self.ledger |= {"finished": False, "last": [], "best": []}
         if not owner:
@@ -90,8 +91,9 @@ class RunFolder:
                     found |= {"lengthened": [*found["lengthened"], found["steps"]], "steps": steps}
                     found["identity"] = dict(identity)
                 self.ledger = found | {"launch": launch}
-                self._write()
                 self._sweep()
+                self._forget_damaged()
+                self._write()  # what the other ranks wait for
                 return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -149,37 +151,67 @@ class RunFolder:
         self._write()
 
     def resume(self) -> tuple[Path, Position] | None:
-        """Return the newest checkpoint that is whole and where its data stood; None to start at the first step.
+        """Return the newest checkpoint and where its data stood; None to start at the first step.
 
-        The best hold the whole state as well, unless their validation fell between two steps.
+        The owner has found it whole before any rank asks: not all of them shall read gigabytes for it.
+        """
+        if not (entries := self._to_go_on_from()):
+            return None
+        _, entry = entries[0]
+        if self.owner and not self.made:
+            self.ledger["resumed"].append(entry["step"])
+            self._write()
+        return self.folder / entry["name"], Position(**entry["position"])
+
+    def _forget_damaged(self) -> None:
+        """Take the newest checkpoints out of the ledger until one of them is whole."""
+        entries = self._to_go_on_from()
+        for kind, entry in entries:
+            if self._is_whole(entry):
+                return
+            self.ledger[kind].remove(entry)
+            say(f"{self.folder / entry['name']} is damaged or gone; taking an older checkpoint")
+        if entries:
+            say(f"{self.folder}: no checkpoint is whole; starting at the first step")
+
+    def _to_go_on_from(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return kind and entry of the checkpoints of a whole state, the newest first.
+
+        The best hold it as well, unless their validation fell between two steps.
         """
         entries = [(kind, entry) for kind in ("best", "last") for entry in self.ledger[kind]]
         entries = [(kind, entry) for kind, entry in entries if not entry["position"].get("accumulating")]
-        for kind, entry in sorted(entries, key=lambda pair: int(pair[1]["step"]), reverse=True):
-            path = self.folder / entry["name"]
-            if self._is_whole(entry):
-                if self.owner and not self.made:
-                    self.ledger["resumed"].append(entry["step"])
-                    self._write()
-                return path, Position(**entry["position"])
-            self.ledger[kind].remove(entry)
-            say(f"{path} is damaged or gone; taking an older checkpoint")
-        if entries:
-            say(f"{self.folder}: no checkpoint is whole; starting at the first step")
-        return None
+        return sorted(entries, key=lambda pair: int(pair[1]["step"]), reverse=True)
 
     def save(self, trainer: pl.Trainer, kind: Literal["last", "best"], position: Position) -> None:
-        """Save the whole state of the training, called by all ranks; older checkpoints go once this one can be read."""
+        """Save the whole state of the training, called by all ranks; older checkpoints go once this one can be read.
+
+        One that this process has just saved as the other kind gets a second name, which takes neither time nor room.
+        """
         path = self.folder / f"{kind}-{trainer.global_step:08}.ckpt"
-        if self.owner:
+        named = not self.owner or self._name_once_more(kind, path, position)
+        if trainer.strategy.reduce_boolean_decision(named, all=True):
+            pass
+        elif self.owner:
             self._save(trainer, kind, path, position)
         else:
             trainer.save_checkpoint(path)
         # A rank that ended by now, as it does after SIGTERM, would take the owner along before the ledger is written.
         trainer.strategy.barrier()
 
+    def _name_once_more(self, kind: Literal["last", "best"], path: Path, position: Position) -> bool:
+        if self._newest is None or self._newest["position"] != asdict(position) or self._newest["name"] == path.name:
+            return False
+        try:
+            path.unlink(missing_ok=True)
+            os.link(self.folder / self._newest["name"], path)
+        except OSError:  # there are file systems without second names
+            return False
+        self._enter(kind, self._newest | {"name": path.name})
+        return True
+
     def _save(self, trainer: pl.Trainer, kind: Literal["last", "best"], path: Path, position: Position) -> None:
-        name, partial = path.name, path.with_name(f".{path.name}")
+        partial = path.with_name(f".{path.name}")
         with _room_for(path):
             trainer.save_checkpoint(partial)
             flush_to_disk(partial)
@@ -187,13 +219,17 @@ class RunFolder:
         size, digest = partial.stat().st_size, sha256_of(partial)
         os.replace(partial, path)
         entry = {
-            "name": name,
+            "name": path.name,
             "step": trainer.global_step,
             "bytes": size,
             "sha256": digest,
             "position": asdict(position),
         }
-        entries = [old for old in self.ledger[kind] if old["name"] != name] + [entry]
+        self._enter(kind, entry)
+
+    def _enter(self, kind: Literal["last", "best"], entry: dict[str, Any]) -> None:
+        self._newest = entry
+        entries = [old for old in self.ledger[kind] if old["name"] != entry["name"]] + [entry]
         gone, self.ledger[kind] = entries[:-KEPT], entries[-KEPT:]
         self.ledger["finished"] = False
         self._write()
@@ -316,7 +352,8 @@ class Checkpoints(Callback):
                 schedule._last_lr = schedule.get_lr()
                 for group, lr in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
                     group["lr"] = lr
-        if self.run.checkpoint("best", self.history.best_step) is None:
+        lost = self.run.owner and self.run.checkpoint("best", self.history.best_step) is None
+        if trainer.strategy.reduce_boolean_decision(lost, all=False):
             self.history.forget_best()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
@@ -356,6 +393,8 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if self.history.best_step == trainer.global_step:
             self.run.save(trainer, "best", self.position)
+            if not self.position.accumulating:  # it is one to go on from
+                self._saved = time.monotonic()
         self._save_if(trainer.received_sigterm, trainer)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:

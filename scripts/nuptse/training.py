@@ -118,7 +118,8 @@ def _finetune(job: Job, started: float) -> dict[str, Any]:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning's launcher chooses a number of its own
     torch.set_num_threads(threads)
     launch = os.environ.get(LAUNCH, "")
-    run = RunFolder(job.output_dir / "training", identity(job), config.trainer.max_steps, launch, owner=is_first())
+    mine = identity(job) if is_first() else {}  # it reads all of the base model, and the others do not need it
+    run = RunFolder(job.output_dir / "training", mine, config.trainer.max_steps, launch, owner=is_first())
     with gpu(config.trainer.accelerator, devices) as accelerator, _lost_ranks(job):
         check_precision(config.trainer.precision, accelerator["accelerator"])
         pl.seed_everything(config.seed, workers=True, verbose=False)

@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from nuptse.errors import UserError, sha256_of
-from nuptse.resuming import RunFolder, obey_parent_only
+from nuptse.resuming import Checkpoints, Position, RunFolder, obey_parent_only
 
 
 def test_the_others_wait_for_what_the_first_decides(tmp_path):
@@ -144,3 +148,78 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
         (run.folder / name).write_bytes(b"left")
     begin(tmp_path)
     assert {path.name for path in run.folder.iterdir()} == {"ledger.json", "tensorboard", *(p.name for p in named)}
+
+
+class Trainer(SimpleNamespace):
+    """As much of Lightning's trainer as saves: one process, or one of several that agree."""
+
+    def __init__(self):
+        strategy = SimpleNamespace(barrier=lambda: None, reduce_boolean_decision=lambda decision, all: decision)
+        super().__init__(global_step=0, max_steps=9, world_size=1, global_rank=0, strategy=strategy)
+        self.received_sigterm, self.saves = False, 0
+
+    def save_checkpoint(self, path):
+        self.saves += 1
+        torch.save({"save": self.saves}, path)
+
+
+def test_the_best_of_a_step_that_is_saved_is_a_second_name_of_it(tmp_path, monkeypatch):
+    run, trainer, position = begin(tmp_path), Trainer(), Position()
+
+    def save(kind, step, **changes):
+        trainer.global_step = step
+        run.save(trainer, kind, replace(position, in_all=step, **changes))
+        return run.folder / f"{kind}-{step:08}.ckpt"
+
+    last, best = save("last", 1), save("best", 1)
+    assert best.samefile(last) and trainer.saves == 1
+    best, last = save("best", 2), save("last", 2)
+    assert best.samefile(last) and trainer.saves == 2
+    between = save("best", 3), save("last", 3, accumulating=True)
+    assert not between[0].samefile(between[1]), "the state of another batch"
+    assert {path.name for path in run.folder.glob("*.ckpt")} == {
+        f"{kind}-0000000{step}.ckpt" for kind in ("best", "last") for step in (2, 3)
+    }
+    assert begin(tmp_path).resume()[0] == between[0]
+
+    def refuse(*names):
+        raise PermissionError(errno.EPERM, "no second names here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    last, best = save("last", 4), save("best", 4)
+    assert torch.load(last)["save"] == 5 and torch.load(best)["save"] == 6
+
+
+def test_what_an_earlier_process_saved_gets_no_second_name(tmp_path):
+    """On a GPU a run that goes on may come to other weights at the same batch."""
+    begin(tmp_path).save(Trainer(), "last", Position())
+    run, trainer = begin(tmp_path), Trainer()
+    run.save(trainer, "best", Position())
+    assert trainer.saves == 1
+
+
+def test_only_the_first_process_reads_checkpoints_to_check_them(tmp_path, monkeypatch):
+    run = begin(tmp_path)
+    whole, damaged = saved(run, 3), saved(run, 4)
+    damaged.write_bytes(b"damaged")
+    begin(tmp_path, launch="now")
+    monkeypatch.setattr("nuptse.resuming.sha256_of", pytest.fail)
+    path, position = begin(tmp_path, launch="now", owner=False).resume()
+    assert (path, position.in_all) == (whole, 3)
+
+
+def checkpoints(tmp_path, position=None, **options):
+    options = {"every_n_steps": None, "every_minutes": None, "seed": 1} | options
+    history = SimpleNamespace(best_step=None)
+    return Checkpoints(begin(tmp_path), history, position=position or Position(), **options)
+
+
+@pytest.mark.parametrize("accumulating", [False, True])
+def test_the_best_is_a_state_to_go_on_from_and_the_next_is_not_due_before_long(tmp_path, accumulating):
+    saver, trainer = checkpoints(tmp_path, every_minutes=1), Trainer()
+    trainer.global_step = saver.history.best_step = 1
+    saver._saved, saver.position.accumulating = time.monotonic() - 61, accumulating
+    saver.on_validation_end(trainer, None)
+    trainer.global_step = 2
+    saver.on_train_batch_end(trainer, None, None, None, 0)
+    assert trainer.saves == 1 + accumulating

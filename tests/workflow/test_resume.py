@@ -110,9 +110,12 @@ def test_a_broken_run_equals_an_undisturbed_one(finished, tmp_path, monkeypatch,
     assert kept(tmp_path / "broken") == {"ledger.json", "history.json", "tensorboard", "last-00000007.ckpt"} | {
         f"best-{broken['best']['step']:08}.ckpt"
     }
-    for name in ("best", "last"):
-        published = tmp_path / f"broken/checkpoints/{name}.ckpt"
-        assert published.stat().st_nlink == 2, "a second name of the same file takes no room"
+    best, last = (tmp_path / f"broken/checkpoints/{name}.ckpt" for name in ("best", "last"))
+    steps = {best: broken["best"]["step"], last: 7}
+    for published, step in steps.items():
+        of_the_run = tmp_path / f"broken/training/{published.stem}-{step:08}.ckpt"
+        assert published.samefile(of_the_run), "a second name of the same file takes no room"
+    assert best.samefile(last) == (steps[best] == steps[last]), "nor does it where the last step is the best"
 
 
 @pytest.mark.parametrize(
