@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import sys
@@ -305,7 +306,8 @@ class PlainCheckpoints(TorchCheckpointIO):
 class Checkpoints(Callback):
     """Saves every so many steps or minutes, when the process is asked to end (SIGTERM), and at the last step.
 
-    It also seeds each batch by its number, so that a resumed run draws the same dropout as one without a break.
+    It also seeds each batch by its number, so that a resumed run draws the same dropout as one without a break, and
+    what models draw from Python's ``random``.
 
     Args:
         run: where to.
@@ -329,6 +331,7 @@ class Checkpoints(Callback):
         self.every_n_steps = every_n_steps
         self.every_s = math.inf if every_minutes is None else 60 * every_minutes
         self._saved, self._step, self._new_schedule = time.monotonic(), 0, False
+        self._between = random.getstate()
         # Whether there is a state that no checkpoint holds and one can: gradients that are accumulated are in none.
         self._unsaved = False
 
@@ -364,11 +367,16 @@ class Checkpoints(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         number = self.position.in_all * trainer.world_size + trainer.global_rank  # of all batches of all ranks
         torch.manual_seed((self.seed * 1_000_003 + number) % 2**63)
+        # NeMo's streaming encoders draw a context from it, the same on all ranks; TDT losses draw too. Between two
+        # batches it is the loaders', which go on as if no model had drawn.
+        self._between = random.getstate()
+        random.seed(self.seed * 1_000_003 + self.position.in_all)
         self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, model: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        random.setstate(self._between)
         self.position.in_all += 1
         self.position.in_epoch += 1
         step = trainer.global_step

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -223,3 +224,23 @@ def test_the_best_is_a_state_to_go_on_from_and_the_next_is_not_due_before_long(t
     trainer.global_step = 2
     saver.on_train_batch_end(trainer, None, None, None, 0)
     assert trainer.saves == 1 + accumulating
+
+
+def test_what_a_model_draws_depends_on_the_batch_and_loaders_see_nothing_of_it(tmp_path):
+    def train(saver, batches, draws):
+        """Return what the model draws in each batch, and the loader after it."""
+        drawn = []
+        for _ in range(batches):
+            saver.on_train_batch_start(trainer, None, None, 0)
+            drawn.append([random.random() for _ in range(draws)])
+            saver.on_train_batch_end(trainer, None, None, None, 0)
+            drawn.append(random.random())
+        return drawn
+
+    trainer = Trainer()
+    random.seed(7)
+    undisturbed = train(checkpoints(tmp_path), 4, 1)
+    resumed = train(checkpoints(tmp_path, Position(in_all=2)), 2, 1)
+    assert resumed[::2] == undisturbed[::2][2:] and len(set(map(tuple, undisturbed[::2]))) == 4
+    random.seed(7)
+    assert train(checkpoints(tmp_path), 4, 9)[1::2] == undisturbed[1::2]
