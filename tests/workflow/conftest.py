@@ -16,10 +16,10 @@ PARTS = ("Snakefile", "config", "rules", "scripts", "envs", "profiles", "resourc
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items):
-    """Keep this folder to one process: its tests share a complete run, and each keeps the machine busy by itself."""
+    """Keep each file of this folder to one process: its tests share runs, which take minutes to make."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("workflow"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 class Checkout:
