@@ -332,6 +332,7 @@ class Checkpoints(Callback):
         self.every_s = math.inf if every_minutes is None else 60 * every_minutes
         self._saved, self._step, self._new_schedule = time.monotonic(), 0, False
         self._between = random.getstate()
+        self._best: int | None = None  # the step whose weights this process saved as the best, last
         # Whether there is a state that no checkpoint holds and one can: gradients that are accumulated are in none.
         self._unsaved = False
 
@@ -399,10 +400,10 @@ class Checkpoints(Callback):
         self._save_if(trainer.received_sigterm, trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        if self.history.best_step == trainer.global_step:
+        # A second validation at the same step is of the same weights, and perhaps no state to go on from.
+        if self.history.best_step == trainer.global_step != self._best:
             self.run.save(trainer, "best", self.position)
-            if not self.position.accumulating:  # it is one to go on from
-                self._saved = time.monotonic()
+            self._best = trainer.global_step
         self._save_if(trainer.received_sigterm, trainer)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, model: pl.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -215,15 +215,33 @@ def checkpoints(tmp_path, position=None, **options):
     return Checkpoints(begin(tmp_path), history, position=position or Position(), **options)
 
 
-@pytest.mark.parametrize("accumulating", [False, True])
-def test_the_best_is_a_state_to_go_on_from_and_the_next_is_not_due_before_long(tmp_path, accumulating):
-    saver, trainer = checkpoints(tmp_path, every_minutes=1), Trainer()
+@pytest.mark.parametrize("accumulated", [1, 3, 8])
+def test_however_often_the_best_changes_a_run_goes_back_by_the_minutes_at_most(tmp_path, monkeypatch, accumulated):
+    """A second for a batch, a validation after 50 of them, each better; with accumulation many fall between two steps."""
+    saver, trainer = checkpoints(tmp_path, every_minutes=5), Trainer()
+    trainer.max_steps = 10**6
+    start = time.monotonic()
+    for batch in range(1, 2001):
+        monkeypatch.setattr("nuptse.resuming.time.monotonic", lambda now=start + batch: now)
+        saver.on_train_batch_start(trainer, None, None, batch)
+        trainer.global_step = batch // accumulated
+        saver.on_train_batch_end(trainer, None, None, None, batch)
+        if batch % 50 == 0:
+            saver.history.best_step = trainer.global_step
+            saver.on_validation_end(trainer, None)
+        if batch % 100 == 99:
+            gone_on_from = saver.run._to_go_on_from()
+            newest = gone_on_from[0][1]["position"]["in_all"] if gone_on_from else 0
+            assert batch - newest <= 5 * 60 + accumulated
+
+
+def test_a_second_validation_of_the_same_step_leaves_its_checkpoint_alone(tmp_path):
+    saver, trainer = checkpoints(tmp_path), Trainer()
     trainer.global_step = saver.history.best_step = 1
-    saver._saved, saver.position.accumulating = time.monotonic() - 61, accumulating
     saver.on_validation_end(trainer, None)
-    trainer.global_step = 2
-    saver.on_train_batch_end(trainer, None, None, None, 0)
-    assert trainer.saves == 1 + accumulating
+    saver.position.accumulating = True
+    saver.on_validation_end(trainer, None)
+    assert trainer.saves == 1 and saver.run.resume() is not None
 
 
 def test_what_a_model_draws_depends_on_the_batch_and_loaders_see_nothing_of_it(tmp_path):
