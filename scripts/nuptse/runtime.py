@@ -57,18 +57,20 @@ def set_waiting(threads: int) -> None:
 
 
 def idle_cpus(seconds: float = 0.2) -> float:
-    """Return how many CPUs of this process nobody used in the next ``seconds``, to a half; 0 off Linux."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
+    """Return how many CPUs of this process nobody used in the next ``seconds``, to a half; 0 if that is not known."""
+    try:
+        before = _idle_ticks()
+        time.sleep(seconds)
+        after = _idle_ticks()
+    except (OSError, ValueError):
         return 0
-    before = _idle_ticks(stat)
-    time.sleep(seconds)
-    after = _idle_ticks(stat)
+    # Containers may show other numbers than those of their CPUs: of these nothing is known.
+    cpus = os.sched_getaffinity(0) & before.keys() & after.keys()
     ticks = seconds * os.sysconf("SC_CLK_TCK")
-    return round(2 * sum(after[cpu] - before[cpu] for cpu in os.sched_getaffinity(0)) / ticks) / 2
+    return round(2 * sum(after[cpu] - before[cpu] for cpu in cpus) / ticks) / 2
 
 
-def _idle_ticks(stat: Path) -> dict[int, int]:
+def _idle_ticks(stat: Path = Path("/proc/stat")) -> dict[int, int]:
     """Return how long each CPU had nothing to do, or only waited for a disk, see proc_stat(5)."""
     rows = [line.split() for line in stat.read_text().splitlines() if re.match(r"cpu\d", line)]
     return {int(name[3:]): int(idle) + int(waiting) for name, _, _, _, idle, waiting, *_ in rows}

@@ -83,3 +83,15 @@ def test_a_cpu_with_a_busy_process_is_not_idle():
         busy.kill()
         busy.wait()
         os.sched_setaffinity(0, ours)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux tells what each CPU does")
+@pytest.mark.parametrize("stat", ["cpu  9 9 9 9 9 9\ncpu0 1 1 1 1 1 1\n", "cpu0 ?\n", None])
+def test_of_cpus_that_a_container_does_not_show_none_is_idle(tmp_path, monkeypatch, stat):
+    path = tmp_path / "stat"
+    if stat:
+        path.write_text(stat)
+    ticks = runtime._idle_ticks
+    monkeypatch.setattr(runtime, "_idle_ticks", lambda: ticks(path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {8, 9})
+    assert runtime.idle_cpus(0.01) == 0
