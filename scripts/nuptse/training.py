@@ -419,7 +419,7 @@ def publish(job: Job, config: DictConfig, model: ASRModel, run: RunFolder, histo
 def name_no_data(config: DictConfig) -> None:
     """Empty the paths in the configuration of a model, as in those that NeMo publishes: elsewhere they lead nowhere."""
     for section in (config.train_ds, config.validation_ds):
-        for option in DATA_OPTIONS:
+        for option in (*DATA_OPTIONS, "noise_path", "rir_path"):  # these two by `overrides`
             if option in section:
                 section[option] = None
 

@@ -494,3 +494,24 @@ def test_a_loss_that_stays_nan_ends_the_run(training):
             trainer.global_step = step
             feed(training, history, trainer, float("nan") if step > 2 else 1.0)
     assert len(history.train) == 12
+
+
+def test_the_configuration_of_a_published_model_names_no_file_of_the_training(training):
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(
+        {
+            "train_ds": {
+                "input_cfg": [{"type": "nemo", "manifest_filepath": "a.json"}],
+                "noise_path": "/n",
+                "rir_path": 1,
+            },
+            "validation_ds": {"manifest_filepath": ["b.json"], "batch_duration": 60},
+        }
+    )
+    OmegaConf.set_struct(config, True)
+    training.name_no_data(config)
+    assert OmegaConf.to_container(config) == {
+        "train_ds": {"input_cfg": None, "noise_path": None, "rir_path": None},
+        "validation_ds": {"manifest_filepath": None, "batch_duration": 60},
+    }
