@@ -272,7 +272,7 @@ def _memory_findings(plan: TrainingPlan, settings: Mapping[str, Any], finding: A
             "unknown_memory",
             NOTE,
             f"{taken}; how much memory there is where it trains cannot be told here",
-            "set `doctor.memory_gb` to the memory of the GPU",
+            "set `doctor.memory_gb` to the memory of the GPU, or of the machine, that trains",
         )
     elif plan.memory_bytes > known[0]:
         ratio = known[0] / plan.memory_bytes

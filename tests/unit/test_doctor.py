@@ -816,7 +816,10 @@ def test_a_slurm_job_without_a_gpu_tells_nothing_of_the_one_that_trains(study, t
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     nvidia_smi(tmp_path / "bin", monkeypatch, "exit 9")
     found = study.examine()["unknown_memory", "x"]
-    assert (found.severity, found.remedy) == ("note", "set `doctor.memory_gb` to the memory of the GPU")
+    assert (found.severity, found.remedy) == (
+        "note",
+        "set `doctor.memory_gb` to the memory of the GPU, or of the machine, that trains",
+    )
     assert re.search(r"a batch takes about [0-9.]+ GB by a rough estimate; how much memory there is", found.message)
     study.config["doctor"] = {"memory_gb": 80}
     assert study.examine() == {}
