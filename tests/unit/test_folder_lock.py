@@ -4,12 +4,14 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -179,6 +181,37 @@ def test_without_locks_a_holder_on_the_same_host_is_seen(tmp_path, monkeypatch):
         held = pytest.raises(UserError, match=f"in the hands of process {os.getpid()} on {socket.gethostname()}")
         with held, folder_lock(tmp_path, beat_s=0.05):
             pass
+
+
+@pytest.fixture
+def two_mounts(tmp_path):
+    """One folder by two file systems of which neither sees the other's locks, as two hosts see one over the network."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("bindfs") is None:
+        pytest.skip("takes root and bindfs to mount")
+    folder, *mounts = [tmp_path / name for name in ("folder", "one", "two")]
+    for path in (folder, *mounts):
+        path.mkdir()
+    with ExitStack() as mounted:
+        for mount in mounts:
+            subprocess.run(["bindfs", folder, mount], check=True)
+            mounted.callback(subprocess.run, ["umount", "-l", mount], check=True)
+        yield mounts
+
+
+def test_over_a_file_system_without_common_locks_the_holder_is_seen_as_long_as_it_lives(two_mounts, monkeypatch):
+    here, there = (mount / "run" for mount in two_mounts)
+    command = [sys.executable, "-c", HOLDER.replace("(sys.argv[1])", "(sys.argv[1]), beat_s=0.5"), str(there)]
+    monkeypatch.setattr(socket, "gethostname", lambda: "node2")
+    with subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with (here / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # so much for the lock of the operating system
+        refused = pytest.raises(UserError, match=f"in the hands of process {process.pid} on ")
+        with refused, folder_lock(here, patience_s=0.1, beat_s=0.5):
+            pass
+        process.kill()
+    with folder_lock(here, patience_s=0.1, beat_s=0.5):
+        assert json.loads((there / ".lock").read_text())["host"] == "node2"
 
 
 def test_a_lock_beside_the_folder_outlives_its_move(tmp_path):
