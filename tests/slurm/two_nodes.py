@@ -156,6 +156,7 @@ def _configure(folder: Path) -> None:
     (folder / "gres.conf").write_text("AutoDetect=off\n" + "".join(gpus))
     CONFIGURATION.mkdir(exist_ok=True)
     for name in ("slurm.conf", "gres.conf"):
+        (CONFIGURATION / name).unlink(missing_ok=True)  # the link of a test that was killed, to nothing
         (CONFIGURATION / name).symlink_to(folder / name)
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
