@@ -52,14 +52,6 @@ def _unusable(reason: str) -> UserError:
 
 
 @contextmanager
-def _usable() -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, AssertionError) as error:
-        raise _unusable(str(error).partition("\n")[0]) from error
-
-
-@contextmanager
 def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
     """Lease as many of the visible GPUs for this process alone; give the trainer's ``accelerator`` and ``devices``.
 
@@ -79,18 +71,19 @@ def gpu(accelerator: str, devices: int = 1) -> Iterator[dict[str, Any]]:
             raise _unusable("it sees none")
         yield {"accelerator": accelerator, "devices": devices}
         return
-    with _usable():
+    try:
         # Until then the driver's list counts. CUDA may have fewer of it: of all MIG instances a process gets one.
         torch.cuda.init()
         count = torch.cuda.device_count()
+        uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
+    except (RuntimeError, AssertionError) as error:
+        raise _unusable(str(error).partition("\n")[0]) from error
     if devices > count:
         raise UserError(
             f"`trainer.devices` is {devices}, but the GPUs that are visible here are {count}: lower it, or show more of"
             " them (CUDA_VISIBLE_DEVICES)"
         )
     folder = lock_folder(SHARED)
-    with _usable():
-        uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)]
     slots = [folder / f"{uuid}.lock" for uuid in uuids]
     wanted = "one" if devices == 1 else str(devices)
     with leases(slots, devices, announce=lambda: say(f"waiting for {wanted} of {count} GPUs")) as taken:

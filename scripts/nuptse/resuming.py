@@ -191,12 +191,11 @@ class RunFolder:
         """
         path = self.folder / f"{kind}-{trainer.global_step:08}.ckpt"
         named = not self.owner or self._name_once_more(kind, path, position)
-        if trainer.strategy.reduce_boolean_decision(named, all=True):
-            pass
-        elif self.owner:
-            self._save(trainer, kind, path, position)
-        else:
-            trainer.save_checkpoint(path)
+        if not trainer.strategy.reduce_boolean_decision(named, all=True):
+            if self.owner:
+                self._save(trainer, kind, path, position)
+            else:
+                trainer.save_checkpoint(path)
         # A rank that ended by now, as it does after SIGTERM, would take the owner along before the ledger is written.
         trainer.strategy.barrier()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transducers import ARCHITECTURE
 
 from nuptse.errors import UserError
 from nuptse.models import adapt_model, repack, save_nemo, train_tokenizer
@@ -103,21 +104,11 @@ def test_a_model_from_scratch_is_restored_by_nemo(tmp_path):
 
     cuts = tmp_path / "cuts.jsonl.gz"
     write_rows(cuts, ({"supervisions": [{"text": "the quick brown fox jumps over the lazy dog"}]} for _ in range(20)))
-    architecture = {
+    architecture = ARCHITECTURE | {
         "tokenizer": {"vocab_size": 48, "text": ["zebra 7"]},
-        "sample_rate": 16000,
-        "features": 40,
-        "highfreq": 4000,
         "d_model": 16,
         "n_layers": 1,
-        "n_heads": 4,
-        "subsampling": "stacking",
-        "subsampling_factor": 4,
-        "conv_kernel_size": 9,
-        "att_context_size": [16, 16],
-        "dropout": 0.1,
         "spec_augment": {"freq_masks": 1, "freq_width": 5, "time_masks": 1, "time_width": 0.05},
-        "seed": 0,
     }
     first, second = tmp_path / "a.nemo", tmp_path / "b.nemo"
     assert "parameters" in build_model(architecture, [cuts], first)
