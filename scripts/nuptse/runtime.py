@@ -12,6 +12,10 @@ import subprocess
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 # Options of glibc's mallopt(3), from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -88,6 +92,15 @@ def prepare_device(kind: str) -> None:
         import torch
 
         torch.set_float32_matmul_precision("high")
+
+
+def describe_device(device: torch.device) -> dict[str, Any]:
+    """Return the name of a device and, of a GPU, how it multiplies float32 matrices."""
+    import torch
+
+    if device.type != "cuda":
+        return {"device": "CPU"}
+    return {"device": torch.cuda.get_device_name(device), "matmul": torch.get_float32_matmul_precision()}
 
 
 def keep_freed_memory() -> None:

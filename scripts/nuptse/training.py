@@ -41,7 +41,7 @@ from nuptse.models import restore_model, save_nemo, spec_augment_config
 from nuptse.overrides import DATA_OPTIONS
 from nuptse.ranks import DIED, LAUNCH, is_first, tell_of_dead_ranks
 from nuptse.resuming import SCHEDULE, Checkpoints, PlainCheckpoints, Position, RunFolder, begin_after
-from nuptse.runtime import git_commit, prepare_device, versions
+from nuptse.runtime import describe_device, git_commit, prepare_device, versions
 from nuptse.schema_mistakes import suggestion
 from nuptse.sharing import share_out
 from nuptse.validation import WholeBatches, validate_longest_first
@@ -441,11 +441,7 @@ def peak_memory() -> dict[str, int | None]:
 
 def hardware(trainer: pl.Trainer) -> dict[str, Any]:
     """Return what the run computed on."""
-    device = trainer.strategy.root_device
-    found = {"device": "CPU", "threads": torch.get_num_threads(), "cpus": os.cpu_count()}
-    if device.type == "cuda":
-        found |= {"device": torch.cuda.get_device_name(device), "matmul": torch.get_float32_matmul_precision()}
-    return found
+    return describe_device(trainer.strategy.root_device) | {"threads": torch.get_num_threads(), "cpus": os.cpu_count()}
 
 
 def fingerprint(paths: Sequence[Path]) -> str:

@@ -32,7 +32,7 @@ from nuptse.errors import UserError, announce, say, sha256_of, write_atomically
 from nuptse.gpus import gpu
 from nuptse.jsonl import read_rows, write_rows
 from nuptse.recogniser import hear, load_model, set_decoding
-from nuptse.runtime import prepare_device, versions
+from nuptse.runtime import describe_device, prepare_device, versions
 
 PROGRESS_S = 10.0
 
@@ -105,10 +105,7 @@ def transcribe(
         prepare_device(device.type)
         if decoding:
             set_decoding(model, decoding)
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        settings = {"device": name, "threads": threads, "batch_duration": batch_duration}
-        if device.type == "cuda":
-            settings["matmul"] = torch.get_float32_matmul_precision()
+        settings = describe_device(device) | {"threads": threads, "batch_duration": batch_duration}
         say(f"{model_path}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
         # All that decides a text, rounding included.
         files = {key: sha256_of(path) for key, path in decoding_files(decoding).items()}
