@@ -28,7 +28,7 @@ from nuptse.text_measures import CAPITALS, LETTERS, PUNCTUATION, REPEATS, TOKENS
 EXAMPLES = 3
 LISTED_WORDS = 10
 SHOWN_TEXT = 80  # characters of a transcript in an example
-BATCH = 4096  # utterances that are measured at once
+BATCH = 8192  # utterances that are measured at once
 
 
 class _Source(msgspec.Struct, gc=False):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
 from collections.abc import Sequence
-from itertools import count, islice
 from operator import eq
 
 import numpy as np
+import pyarrow
+from pyarrow import compute
 
 from nuptse.base_model import SentencePieceTokenizer, Tokenizer
 from nuptse.word_encoder import MOST_COST, WordEncoder
@@ -40,8 +40,8 @@ class TextMeasures:
         self._forget()
 
     def _forget(self) -> None:
-        self._numbers: defaultdict[str, int] = defaultdict(count().__next__)
-        self._table = np.zeros((0, LAST + 1), dtype=np.int32)  # a row for each word, which is read as a whole
+        self._known = pyarrow.array([], pyarrow.string())
+        self._table = np.zeros((0, LAST + 1), dtype=np.int32)  # a row for each known word, which is read as a whole
 
     def of(self, texts: Sequence[str]) -> np.ndarray:
         """Return what stands in each of N texts; int32, (7, N).
@@ -61,11 +61,11 @@ class TextMeasures:
 
     def _put_together(self, texts: Sequence[str]) -> np.ndarray:
         """Add up what the words of texts have, and the repeats where one follows another; (N, 8)."""
-        lengths = np.array([text.count(" ") + 1 for text in texts], dtype=np.int64)
-        words = " ".join(texts).split(" ")
-        numbers = np.fromiter(map(self._numbers.__getitem__, words), dtype=np.int64, count=len(words))
-        self._measure_new()
-        rows, starts = self._table.take(numbers, axis=0), np.cumsum(lengths) - lengths
+        # Arrow splits texts and tells words apart without an object for each.
+        split = compute.split_pattern(pyarrow.array(texts, pyarrow.string()), " ")
+        words = split.values.dictionary_encode()
+        numbers = self._number(words.dictionary)
+        rows, starts = self._table[numbers].take(words.indices, axis=0), split.offsets.to_numpy()[:-1]
         sums = np.add.reduceat(rows[:, :FIRST], starts, axis=0)
         spoken = np.flatnonzero(rows[:, TOKENS])
         again = np.flatnonzero(rows[:, FIRST][spoken[1:]] == rows[:, LAST][spoken[:-1]])
@@ -75,15 +75,22 @@ class TextMeasures:
             self._forget()
         return sums
 
-    def _measure_new(self) -> None:
-        number = len(self._numbers) - len(self._table)
-        if not number:
-            return
-        new = [*islice(reversed(self._numbers), number)][::-1]
-        tokens, costs = self._encoder.encode(new) if self._encoder else ([[]] * number, [0] * number)
-        measured = self._measure(new, tokens)
+    def _number(self, words: pyarrow.StringArray) -> np.ndarray:
+        """Return the rows of N different words in the table, as indices; those that are new are entered."""
+        numbers: np.ndarray = compute.index_in(words, self._known).fill_null(-1).to_numpy().copy()
+        new = np.flatnonzero(numbers < 0)
+        if len(new):
+            numbers[new] = len(self._known) + np.arange(len(new))
+            unknown = words.take(pyarrow.array(new))
+            self._known = pyarrow.concat_arrays([self._known, unknown])
+            self._table = np.concatenate([self._table, self._measure_words(unknown.to_pylist())])
+        return numbers
+
+    def _measure_words(self, words: list[str]) -> np.ndarray:
+        tokens, costs = self._encoder.encode(words) if self._encoder else ([[]] * len(words), [0] * len(words))
+        measured = self._measure(words, tokens)
         measured[:, COST] = costs
-        self._table = np.concatenate([self._table, measured])
+        return measured
 
     def _measure(self, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> np.ndarray:
         """Return all columns for texts, or words, of these tokens; (N, 10)."""
