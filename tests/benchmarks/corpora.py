@@ -10,6 +10,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
 import yaml
 from harness import ROOT
 
@@ -22,6 +24,7 @@ from nuptse.ledgers import Ledger
 from nuptse.plan import Plan
 
 RATE = 16000
+UTTERANCE_KB = 152  # of FLAC, 8 s of read speech
 WORDS = "the of and to in a that it was his he i with as had for you her at on".split()
 Speak = Callable[[random.Random, int], str]
 
@@ -138,6 +141,14 @@ def write_audio(folder: Path, count: int, mean_bytes: int, first: int = 0) -> No
     for number in range(first, first + count):
         size = mean_bytes // 2 + number * 7919 % mean_bytes
         (folder / f"{number:07d}.flac").write_bytes(block[:size])
+
+
+def write_noise(folder: Path, count: int, seconds: int = 10) -> None:
+    """Write ``count`` WAV files of noise at -20 dB."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = np.random.default_rng(0)
+    for number in range(count):
+        soundfile.write(folder / f"{number:07d}.wav", chance.normal(0, 0.1, seconds * RATE), RATE, "PCM_16")
 
 
 def mirror() -> list[Path]:

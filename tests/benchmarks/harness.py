@@ -35,6 +35,10 @@ class Cost:
     cpu_s: float
     memory_mb: float
 
+    def beyond(self, start: Cost) -> Cost:
+        """Return what is left without what the start alone takes."""
+        return Cost(self.wall_s - start.wall_s, self.cpu_s - start.cpu_s, self.memory_mb)
+
 
 @dataclass
 class Work:

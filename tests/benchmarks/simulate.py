@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scr
 
 import harness
 import yaml
-from corpora import cuts
+from corpora import UTTERANCE_KB, cuts
 from harness import ENVIRONMENT, RESULTS, ROOT
 
 from nuptse.jsonl import write_rows
@@ -195,9 +195,9 @@ def outlook(sizes: Sequence[dict[str, Any]], hours: float = 100_000, nodes: int 
     utterances, splits = hours * 3600 / 12, math.ceil(hours / 5000)
     shards, terabytes = math.ceil(utterances / UTTERANCES_PER_SHARD), hours * 65e-6
     tar_jobs = splits * min(100, math.ceil(shards / splits / 4))
-    written = next(row for row in harness.load("shards")["rows"] if "128" in row["amount"])  # type: ignore[attr-defined]
-    # 10,000 files of 128 kB: what hashing and copying a byte takes; all the rest is the small files of the simulation.
-    byte_s = written["ours"]["cpu_s"] / (10_000 * (128 << 10))
+    written = next(row for row in harness.load("shards")["rows"] if f"{UTTERANCE_KB} kB" in row["amount"])  # type: ignore[attr-defined]
+    # 10,000 of these files: what hashing and copying a byte takes; all the rest is the small files of the simulation.
+    byte_s = written["ours"]["cpu_s"] / (10_000 * (UTTERANCE_KB << 10))
     lines = ["| step | jobs | core hours in all | minutes, one core a job, all side by side |", "|---|---:|---:|---:|"]
     for step in STEPS[:-2]:
         jobs = tar_jobs if step == "tar_shards" else splits
