@@ -11,9 +11,10 @@ import argparse
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,17 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scr
 
 import harness
 import yaml
-from corpora import UTTERANCE_KB, cuts
+from corpora import RATE, UTTERANCE_KB, cuts
 from harness import ENVIRONMENT, RESULTS, ROOT
 
-from nuptse.jsonl import write_rows
+from nuptse.jsonl import row_writer
 
 # 1,000 utterances of 12 s are 3 h or about 200 MB of FLAC: a shard that loads in seconds.
 UTTERANCES_PER_SHARD = 1000
 AUDIO_BYTES = 512
+# So many files want more room than most disks have: they are links to one file for each 10 ms of duration. What a tenth
+# more costs is not asked then.
+LINKED_FROM = 5_000_000
 STEPS = (
     "prepare_manifests",
     "select_utterances",
@@ -76,41 +80,57 @@ def _has_results() -> bool:
 
 def simulate(folder: Path, utterances: int) -> dict[str, Any]:
     """Return what every step cost: ``wall_s``, ``cpu_s``, ``memory_mb`` of its largest process, and ``jobs``."""
-    tenth = utterances // 10
-    rows = make_corpus(folder, utterances + tenth)
-    config = folder / "corpus.yaml"
-    log = make_wrapper(folder)
-    write_rows(folder / "manifest.json", rows[:utterances])
+    manifest, config, log = folder / "manifest.json", folder / "corpus.yaml", make_wrapper(folder)
+    with row_writer(manifest) as write:
+        seconds = write_utterances(folder, write, 0, utterances)
     write_config(config, folder, math.ceil(utterances / UTTERANCES_PER_SHARD))
     total = run_workflow(folder, config)
     steps = costs_of(log)
     steps["nothing to do"] = {**run_workflow(folder, config), "jobs": 0}
-    result = {"utterances": utterances, "hours": sum(row["duration"] for row in rows[:utterances]) / 3600}
+    result = {"utterances": utterances, "hours": seconds / 3600}
     result |= {"files": count_files(folder / "data"), "snakemake": total}
-    log.unlink()
-    write_rows(folder / "manifest.json", rows)
-    write_config(config, folder, math.ceil(utterances / UTTERANCES_PER_SHARD * 1.1))
-    run_workflow(folder, config)
-    # Only the writing of shards: the manifests of all utterances are made anew.
-    steps["append a tenth"] = costs_of(log)["tar_shards"]
+    if utterances < LINKED_FROM:
+        log.unlink()
+        with row_writer(folder / "more.json") as write:
+            write_utterances(folder, write, utterances, utterances // 10)
+        with manifest.open("ab") as old, (folder / "more.json").open("rb") as new:
+            shutil.copyfileobj(new, old)
+        write_config(config, folder, math.ceil(utterances / UTTERANCES_PER_SHARD * 1.1))
+        run_workflow(folder, config)
+        # Only the writing of shards: the manifests of all utterances are made anew.
+        steps["append a tenth"] = costs_of(log)["tar_shards"]
     return result | {"steps": steps}
 
 
-def make_corpus(folder: Path, utterances: int) -> list[dict[str, Any]]:
-    """Write the audio, and return the rows of its manifest."""
-    rows = []
-    for cut in cuts(utterances, audio=str(folder / "audio/{:07d}.flac")):
+def write_utterances(folder: Path, write: Callable[[Any], object], first: int, count: int) -> float:
+    """Write audio and rows of a manifest; return how long all of it is, s."""
+    seconds = 0.0
+    for number, cut in enumerate(cuts(count, audio=str(folder / "audio/{:07d}.flac"), first=first, seed=first), first):
         path = Path(cut["recording"]["sources"][0]["source"])
-        path = path.parent / path.stem[:4] / path.name
-        if not len(rows) % 1000:
+        path = path.parent / path.stem[:-3] / path.name
+        if not number % 1000 or number == first:
             path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(flac_header(cut["recording"]["num_samples"]).ljust(AUDIO_BYTES, b"\0"))
-        row = {"id": cut["id"], "audio_filepath": str(path), "duration": cut["duration"]}
-        rows.append(row | {"text": cut["supervisions"][0]["text"]})
-    return rows
+        samples = cut["recording"]["num_samples"]
+        if first + count < LINKED_FROM:
+            write_audio(path, samples)
+        else:
+            samples -= samples % 160
+            original = folder / f"originals/{samples}.flac"
+            if not original.exists():
+                original.parent.mkdir(exist_ok=True)
+                write_audio(original, samples)
+            os.link(original, path)
+        row = {"id": cut["id"], "audio_filepath": str(path), "duration": samples / RATE}
+        write(row | {"text": cut["supervisions"][0]["text"]})
+        seconds += samples / RATE
+    return seconds
 
 
-def flac_header(samples: int, rate: int = 16000) -> bytes:
+def write_audio(path: Path, samples: int) -> None:
+    path.write_bytes(flac_header(samples).ljust(AUDIO_BYTES, b"\0"))
+
+
+def flac_header(samples: int, rate: int = RATE) -> bytes:
     """Return the start of a FLAC file of 16-bit mono: the stream information alone, as RFC 9639, 8.2 lays it out."""
     sizes = (4096).to_bytes(2, "big") * 2 + bytes(6)
     packed = (rate << 44 | 0 << 41 | 15 << 36 | samples).to_bytes(8, "big")
@@ -172,7 +192,8 @@ def table(sizes: Sequence[dict[str, Any]]) -> list[str]:
         "|---|" + "---:|" * (len(sizes) + 2),
     ]
     for step in STEPS:
-        cells = ["{cpu_s:.1f} s, {memory_mb:.0f} MB, {jobs}".format(**size["steps"][step]) for size in sizes]
+        costs = [size["steps"].get(step) for size in sizes]
+        cells = ["{cpu_s:.1f} s, {memory_mb:.0f} MB, {jobs}".format(**cost) if cost else "" for cost in costs]
         lines.append(f"| {step} | {' | '.join(cells)} | {slope(sizes, step)} |")
     files = " | ".join(f"{size['files']:,} files" for size in sizes)
     return [*lines, f"| what is made | {files} | | |"]
@@ -182,7 +203,7 @@ def slope(sizes: Sequence[dict[str, Any]], step: str) -> str:
     """Return CPU time for each further utterance, µs, and the exponent of growth between the two largest sizes."""
     if len(sizes) < 2:
         return " | "
-    (few, less), (many, more) = ((size["utterances"], size["steps"][step]["cpu_s"]) for size in sizes[-2:])
+    (few, less), (many, more) = largest_two(sizes, step)
     return f"{slope_s(sizes, step) * 1e6:.1f} | {math.log(more / less) / math.log(many / few):.2f}"
 
 
@@ -216,8 +237,14 @@ def outlook(sizes: Sequence[dict[str, Any]], hours: float = 100_000, nodes: int 
 
 def slope_s(sizes: Sequence[dict[str, Any]], step: str) -> float:
     """Return CPU time for each further utterance, s."""
-    (few, less), (many, more) = ((size["utterances"], size["steps"][step]["cpu_s"]) for size in sizes[-2:])
+    (few, less), (many, more) = largest_two(sizes, step)
     return float((more - less) / (many - few))
+
+
+def largest_two(sizes: Sequence[dict[str, Any]], step: str) -> list[tuple[int, float]]:
+    """Return utterances and CPU time, s, of the two largest sizes at which a step was measured."""
+    found = [(size["utterances"], size["steps"][step]["cpu_s"]) for size in sizes if step in size["steps"]]
+    return found[-2:]
 
 
 def draw(sizes: Sequence[dict[str, Any]], path: Path) -> None:
@@ -228,7 +255,7 @@ def draw(sizes: Sequence[dict[str, Any]], path: Path) -> None:
     points = [
         {"step": step, "utterances": size["utterances"], "seconds": size["steps"][step]["cpu_s"]}
         for size in sizes
-        for step in STEPS
+        for step in size["steps"]
     ]
     axis = {"type": "quantitative", "scale": {"type": "log"}}
     spec = {
