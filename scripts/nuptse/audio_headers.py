@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
+import msgspec
 import soundfile
 
 from nuptse.audio_sources import OTHER_SUFFIXES
 from nuptse.unreadable import ENDLESS, NO_LENGTH, why_unreadable
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """Of one audio file.
 
     Attributes:

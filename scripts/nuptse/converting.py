@@ -19,6 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import soundfile
 
@@ -52,8 +53,7 @@ class Policy:
     channels: int | str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sound:
+class Sound(msgspec.Struct, frozen=True):
     """Audio as later steps read it: file, header, and the channel of the original that it is, if it was split."""
 
     path: str

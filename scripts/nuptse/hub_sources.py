@@ -119,7 +119,7 @@ def _rows(
 def _audio(value: Any, place: str, names: AudioNames, converter: Converter) -> tuple[str, str]:
     """Return where the audio of a row lies, and its name: that in the dataset, which need not be unique, and a hash."""
     if isinstance(value, str):
-        return os.path.normpath(value), names.name(os.path.abspath(value))
+        return os.path.normpath(value), names.name_of_file(value)
     if not isinstance(value, Mapping) or not (value.get("bytes") or value.get("path")):
         raise UserError(f"{place}: the audio is {as_text(value)[:80]}, expected an Audio column or the path of a file")
     name = os.path.basename(value.get("path") or "")
@@ -128,4 +128,4 @@ def _audio(value: Any, place: str, names: AudioNames, converter: Converter) -> t
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
         # With its suffix, which no id keeps: of "talk.1" alone the ".1" would count as one.
         return converter.unpack(name, content), f"{stem}-{digest}{suffix}" if stem else digest
-    return os.path.normpath(value["path"]), names.name(os.path.abspath(value["path"]))
+    return os.path.normpath(value["path"]), names.name_of_file(value["path"])

@@ -104,7 +104,7 @@ def write_account(account: Account, files: Iterable[str], folder: Path) -> None:
     count = 0
     with write_atomically(folder / FILES) as partial, partial.open("w", encoding="utf-8") as lines:
         for count, path in enumerate(files, start=1):  # noqa: B007 -- the ledger says how many there are
-            lines.write(json.dumps([path, _size(path)]) + "\n")
+            lines.write(f"[{json.dumps(path)}, {_size(path)}]\n")  # a list of both takes four times as long
     content = asdict(account) | {"files": count}
     content["parts"] = {name: asdict(part) for name, part in sorted(account.parts.items())}
     with write_atomically(folder / LEDGER) as partial:

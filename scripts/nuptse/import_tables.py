@@ -10,9 +10,9 @@ import marshal
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
-from operator import attrgetter
 from typing import Any, NamedTuple
+
+from msgspec.structs import astuple
 
 from nuptse.audio_headers import Header
 from nuptse.converting import Sound
@@ -21,10 +21,11 @@ from nuptse.import_ledger import as_text
 from nuptse.utterances import Rejected, Utterance
 
 _SCHEMA = """
-CREATE TABLE utterances (number INTEGER PRIMARY KEY, audio BLOB, recording BLOB, row BLOB);
--- One for each audio file: its first row, the id that the source gives, or the name that an id is made of.
-CREATE TABLE recordings (audio BLOB PRIMARY KEY, first INTEGER, given BLOB, name BLOB, stem BLOB, id BLOB);
-CREATE TABLE sounds (audio BLOB PRIMARY KEY, found BLOB, reason BLOB);
+-- Beside each row: its audio file, the id that the source gives to that, or the name that an id is made of.
+CREATE TABLE utterances (number INTEGER PRIMARY KEY, audio BLOB, given BLOB, name BLOB, row BLOB);
+-- One for each audio file, by the number of its first row.
+CREATE TABLE recordings (first INTEGER PRIMARY KEY, audio BLOB UNIQUE, given BLOB, name BLOB, stem BLOB, id BLOB);
+CREATE TABLE sounds (first INTEGER PRIMARY KEY, found BLOB, reason BLOB);
 CREATE TABLE kept (id BLOB PRIMARY KEY, number INTEGER, part TEXT, row BLOB, duration REAL);
 CREATE TABLE used (part TEXT, id BLOB, row BLOB, duration REAL, PRIMARY KEY (part, id));
 CREATE TABLE rejected (part TEXT, id BLOB, audio BLOB, reason BLOB, row BLOB);
@@ -60,16 +61,12 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogatepass")
 
 
-# Not pickle, which takes three times as long for such small things.
-_utterance_values = attrgetter(*(field.name for field in fields(Utterance)))
-_rejected_values = attrgetter(*(field.name for field in fields(Rejected)))
-_header_values = attrgetter(*(field.name for field in fields(Header)))
-
-
+# Structs are stored by marshal: pickle takes three times as long for such small things, and msgpack knows no names that
+# are not text.
 def _found_values(found: Found) -> tuple[bytes, bytes | None]:
     if isinstance(found, str):
         return b"", key(found)
-    return marshal.dumps([(sound.path, _header_values(sound.header), sound.channel) for sound in found]), None
+    return marshal.dumps([(sound.path, astuple(sound.header), sound.channel) for sound in found]), None
 
 
 def _found(content: bytes, reason: bytes | None) -> Found:
@@ -97,12 +94,10 @@ class ImportTables:
 
     # --- rows ---
 
-    def add(self, row: Utterance) -> None:
-        audio, given = key(row.audio), key(row.recording)
-        content = marshal.dumps(_utterance_values(row))
-        number = self._run("INSERT INTO utterances VALUES (NULL, ?, ?, ?)", (audio, given, content)).lastrowid
-        values = (audio, number, given, key(row.name))
-        self._run("INSERT OR IGNORE INTO recordings VALUES (?, ?, ?, ?, NULL, NULL)", values)
+    def add(self, rows: Iterable[Utterance]) -> int:
+        """Keep the rows of the source, and return how many there are."""
+        values = ((key(row.audio), key(row.recording), key(row.name), marshal.dumps(astuple(row))) for row in rows)
+        return self._database.executemany("INSERT INTO utterances VALUES (NULL, ?, ?, ?, ?)", values).rowcount
 
     def row(self, number: int) -> Utterance:
         """Return the row of a number, the first of which is 1."""
@@ -110,7 +105,7 @@ class ImportTables:
         return Utterance(*marshal.loads(content))
 
     def reject(self, row: Rejected) -> None:
-        content = marshal.dumps(_rejected_values(row))
+        content = marshal.dumps(astuple(row))
         values = (row.part, key(row.id), key(row.audio), key(row.reason), content)
         self._run("INSERT INTO rejected VALUES (?, ?, ?, ?, ?)", values)
 
@@ -134,9 +129,13 @@ class ImportTables:
         Raises:
             UserError: one id for two files, or two for one file.
         """
+        self._run(
+            "INSERT OR IGNORE INTO recordings SELECT number, audio, given, name, NULL, NULL FROM utterances"
+            " ORDER BY number"
+        )
         other_id = self._run(
-            "SELECT number, first FROM utterances JOIN recordings USING (audio) WHERE recording != given"
-            " ORDER BY number LIMIT 1"
+            "SELECT number, first FROM utterances JOIN recordings USING (audio)"
+            " WHERE utterances.given != recordings.given ORDER BY number LIMIT 1"
         ).fetchone()
         if other_id:
             row, other = map(self.row, other_id)
@@ -163,10 +162,10 @@ class ImportTables:
                 f" {as_text(other.audio)} in {other.place}: {remedy}"
             )
 
-    def recordings(self) -> Iterator[tuple[str, str]]:
-        """Yield (id, audio file) of each, in the order of their first rows."""
-        found = self._run("SELECT id, audio FROM recordings ORDER BY first")
-        return ((_text(name), _text(audio)) for name, audio in found)
+    def recordings(self) -> Iterator[tuple[int, str, str]]:
+        """Yield (number of its first row, id, audio file) of each, in the order of those rows."""
+        found = self._run("SELECT first, id, audio FROM recordings ORDER BY first")
+        return ((first, _text(name), _text(audio)) for first, name, audio in found)
 
     def files(self) -> Iterator[str]:
         """Yield the audio files, sorted."""
@@ -174,16 +173,16 @@ class ImportTables:
 
     # --- audio ---
 
-    def add_sounds(self, found: Iterable[tuple[str, Found]]) -> None:
-        """Keep what was found in each audio file, or the reason why it cannot be used."""
-        rows = ((key(audio), *_found_values(sounds)) for audio, sounds in found)
+    def add_sounds(self, found: Iterable[tuple[int, Found]]) -> None:
+        """Keep what was found in the audio file of each first row, or the reason why it cannot be used."""
+        rows = ((first, *_found_values(sounds)) for first, sounds in found)
         self._database.executemany("INSERT INTO sounds VALUES (?, ?, ?)", rows)
 
     def bad_audio(self, most: int) -> tuple[int, list[tuple[str, str, str]]]:
         """Return how many files cannot be used, and (place, file, reason) of the first ``most``."""
         (count,) = self._run("SELECT count(*) FROM sounds WHERE reason IS NOT NULL").fetchone()
         rows = self._run(
-            "SELECT first, audio, reason FROM sounds JOIN recordings USING (audio) WHERE reason IS NOT NULL"
+            "SELECT first, audio, reason FROM sounds JOIN recordings USING (first) WHERE reason IS NOT NULL"
             " ORDER BY first LIMIT ?",
             (most,),
         ).fetchall()
@@ -193,7 +192,7 @@ class ImportTables:
         """Yield every row with its recording and audio, in the order of the source."""
         rows = self._run(
             "SELECT number, row, recordings.id, found, reason FROM utterances JOIN recordings USING (audio)"
-            " JOIN sounds USING (audio) ORDER BY number"
+            " JOIN sounds USING (first) ORDER BY number"
         )
         for number, row, recording, found, reason in rows:
             yield Joined(number, Utterance(*marshal.loads(row)), _text(recording), _found(found, reason))
@@ -203,13 +202,15 @@ class ImportTables:
     def keep(self, identity: str, number: int, part: str, row: bytes, duration: float) -> int:
         """Keep a supervision, JSON, unless one of its id is kept; return the number of the row that is."""
         values = (key(identity), number, part, row, duration)
-        self._run("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?, ?)", values)
+        if self._run("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?, ?)", values).rowcount:
+            return number
         owner: int = self._run("SELECT number FROM kept WHERE id = ?", values[:1]).fetchone()[0]
         return owner
 
-    def use(self, identity: str, part: str, row: bytes, duration: float) -> None:
-        """Keep a recording, JSON, of a part."""
-        self._run("INSERT OR IGNORE INTO used VALUES (?, ?, ?, ?)", (part, key(identity), row, duration))
+    def use(self, recordings: Iterable[tuple[str, str, bytes, float]]) -> int:
+        """Keep recordings, (part, id, JSON, duration), once for each part; return how many there are."""
+        rows = ((part, key(identity), row, duration) for part, identity, row, duration in recordings)
+        return self._database.executemany("INSERT OR IGNORE INTO used VALUES (?, ?, ?, ?)", rows).rowcount
 
     def kept(self, part: str) -> Iterator[tuple[Any, float]]:
         """Yield JSON and duration (s) of the supervisions of a part, sorted by id."""

@@ -6,16 +6,17 @@ audio whose header can be read, and an account in which every row is either a su
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from nuptse.converting import Converter, Policy, Sound
 from nuptse.errors import UserError
@@ -59,7 +60,8 @@ def import_rows(
     Raises:
         UserError: two rows have one id, an audio file cannot be used, or nothing is left.
     """
-    _divide(rows, tables, account)
+    if not tables.add(_utterances(rows, tables, account)):
+        raise UserError(_nothing(tables, account))
     tables.name_recordings()
     tables.add_sounds(_sounds(tables.recordings(), converter, threads))
     if not exclude and tables.bad_audio(1)[0]:
@@ -67,36 +69,15 @@ def import_rows(
             f"{_bad_audio(tables, account.corpus)}; mend them, or set `corpora.{account.corpus}.on_bad_audio: exclude`"
             " to leave them out"
         )
-    kept = 0
-    for number, row, recording, found in tables.joined():
-        sound = None if isinstance(found, str) else _channel_of(row, found, converter.policy)
-        identity = utterance_id(row, recording, sound is not None and _is_whole(row, sound))
-        reason = found if isinstance(found, str) else _misfit(row, found, converter.policy)
-        if sound is None or reason:
-            tables.reject(Rejected(row.part, identity, row.audio, reason, row.seconds))
-            continue
-        used = _recording(recording, sound)
-        supervision = _supervision(identity, row, sound, used["id"])
-        if sound.channel is not None:
-            supervision["custom"] = {**(supervision.get("custom") or {}), ORIGINAL: recording}
-        owner = tables.keep(identity, number, row.part, _encode(supervision), supervision["duration"])
-        if owner == number:
-            tables.use(used["id"], row.part, _encode(used), used["duration"])
-            kept += 1
-        else:
-            if not _same(row, other := tables.row(owner)):
-                raise UserError(_twice(identity, row, other))
-            seconds = sound_s(row, sound)
-            tables.reject(Rejected(row.part, identity, row.audio, "a row that stands there twice", seconds))
-    if not kept:
+    if not tables.use(_keep(tables, converter.policy)):
         raise UserError(_nothing(tables, account))
     _write(tables, account, output_dir)
 
 
-def _divide(rows: Iterable[Row], tables: ImportTables, account: Account) -> None:
-    found = False
+def _utterances(rows: Iterable[Row], tables: ImportTables, account: Account) -> Iterator[Utterance]:
+    """Yield the utterances; count the rows, and reject what the source left out."""
     for row in rows:
-        own = account.part(check_part(row.part))
+        own = account.parts.get(row.part) or account.part(check_part(row.part))
         if isinstance(row, Unused):
             own.unused_recordings += row.recordings
             continue
@@ -109,11 +90,39 @@ def _divide(rows: Iterable[Row], tables: ImportTables, account: Account) -> None
                 f"{row.place}: the audio is {as_text(row.audio)}; NeMo would run what follows `pipe:` as a shell"
                 " command: rename the file"
             )
-        text = _BREAKS.sub(" ", row.text).strip()
-        tables.add(row if text == row.text else replace(row, text=text))
-        found = True
-    if not found:
-        raise UserError(_nothing(tables, account))
+        yield row if (text := _one_line(row.text)) == row.text else replace(row, text=text)
+
+
+def _one_line(text: str) -> str:
+    # The question costs a tenth of the substitution, and most texts are as they shall be.
+    if "  " in text or not text.isprintable():
+        text = _BREAKS.sub(" ", text)
+    return text.strip()
+
+
+def _keep(tables: ImportTables, policy: Policy) -> Iterator[tuple[str, str, bytes, float]]:
+    """Keep the supervision of each row, or reject the row; yield (part, id, JSON, duration) of the recordings used."""
+    here = os.path.join(os.getcwd(), "")
+    for number, row, recording, found in tables.joined():
+        sound = None if isinstance(found, str) else _channel_of(row, found, policy)
+        whole = sound is not None and _is_whole(row, sound)
+        identity = utterance_id(row, recording, whole)
+        reason = found if isinstance(found, str) else _misfit(row, found, policy)
+        if sound is None or reason:
+            tables.reject(Rejected(row.part, identity, row.audio, reason, row.seconds))
+            continue
+        used = _recording(recording, sound, here)
+        seconds = (sound.header.duration if whole or row.end is None else row.end) - row.start
+        supervision = _supervision(identity, row, seconds, used["id"])
+        if sound.channel is not None:
+            supervision["custom"] = {**(supervision.get("custom") or {}), ORIGINAL: recording}
+        owner = tables.keep(identity, number, row.part, _encode(supervision), supervision["duration"])
+        if owner == number:
+            yield row.part, used["id"], _encode(used), used["duration"]
+            continue
+        if not _same(row, other := tables.row(owner)):
+            raise UserError(_twice(identity, row, other))
+        tables.reject(Rejected(row.part, identity, row.audio, "a row that stands there twice", seconds))
 
 
 def _nothing(tables: ImportTables, account: Account) -> str:
@@ -159,12 +168,15 @@ def _twice(identity: str, row: Utterance, other: Utterance) -> str:
 
 
 def _sounds(
-    recordings: Iterable[tuple[str, str]], converter: Converter, threads: int
-) -> Iterator[tuple[str, list[Sound] | str]]:
-    """Yield what becomes of each audio file. Threads are enough: reading and converting leave Python's lock."""
+    recordings: Iterable[tuple[int, str, str]], converter: Converter, threads: int
+) -> Iterator[tuple[int, list[Sound] | str]]:
+    """Yield what becomes of each audio file, with the number of its first row.
 
-    def look(lot: Sequence[tuple[str, str]]) -> list[tuple[str, list[Sound] | str]]:
-        return [(audio, converter.sounds(identity, audio)) for identity, audio in lot]
+    Threads are enough: reading and converting leave Python's lock.
+    """
+
+    def look(lot: Sequence[tuple[int, str, str]]) -> list[tuple[int, list[Sound] | str]]:
+        return [(first, converter.sounds(identity, audio)) for first, identity, audio in lot]
 
     lots = _lots(recordings)
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -179,8 +191,8 @@ def _sounds(
             raise
 
 
-def _lots(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    remaining = iter(pairs)
+def _lots(recordings: Iterable[tuple[int, str, str]]) -> Iterator[list[tuple[int, str, str]]]:
+    remaining = iter(recordings)
     while lot := list(islice(remaining, LOT)):
         yield lot
 
@@ -215,11 +227,6 @@ def _misfit(row: Utterance, found: Sequence[Sound], policy: Policy) -> str:
     return BEHIND if row.start >= found[0].header.duration else ""
 
 
-def sound_s(row: Utterance, sound: Sound) -> float:
-    """Return the duration of an utterance, s."""
-    return (sound.header.duration if _is_whole(row, sound) or row.end is None else row.end) - row.start
-
-
 def _is_whole(row: Utterance, sound: Sound) -> bool:
     return not row.start and (row.end is None or abs(row.end - sound.header.duration) <= ROUNDING_S)
 
@@ -245,12 +252,12 @@ def _write(tables: ImportTables, account: Account, output_dir: Path) -> None:
                 own.leave_out(left.reason, left.seconds)
 
 
-def _recording(identity: str, sound: Sound) -> dict[str, Any]:
+def _recording(identity: str, sound: Sound, here: str) -> dict[str, Any]:
     """Return a recording of one channel in Lhotse's JSON form; a channel of its own has an id of its own."""
     header = sound.header
     return {
         "id": identity if sound.channel is None else f"{identity}-c{sound.channel}",
-        "sources": [{"type": "file", "channels": [0], "source": portable(sound.path)}],
+        "sources": [{"type": "file", "channels": [0], "source": portable(sound.path, here)}],
         "sampling_rate": header.sampling_rate,
         "num_samples": header.num_samples,
         "duration": header.duration,
@@ -258,16 +265,17 @@ def _recording(identity: str, sound: Sound) -> dict[str, Any]:
     }
 
 
-def _supervision(identity: str, row: Utterance, sound: Sound, recording: str) -> dict[str, Any]:
-    known = {"text": row.text, "language": row.language, "speaker": row.speaker}
+def _supervision(identity: str, row: Utterance, seconds: float, recording: str) -> dict[str, Any]:
+    known = {"language": row.language, "speaker": row.speaker}
     return {
         **(row.extra or {}),
         "id": identity,
         "recording_id": recording,
         "start": row.start,
-        "duration": round(sound_s(row, sound), 8),
+        "duration": round(seconds, 8),
         "channel": 0,
-        **{key: value for key, value in known.items() if value or key == "text"},
+        "text": row.text,
+        **{key: value for key, value in known.items() if value},
     }
 
 

@@ -225,7 +225,7 @@ def segment(start: float | None, end: float | None, duration: float | None, plac
                 f"{place}: from {first} s to {end} s are {end - first:.3f} s, but the duration is {duration} s"
             )
         end = first + duration if end is None else end
-    if not all(0 <= seconds <= LONGEST_S for seconds in (first, first if end is None else end)):
+    if not (0 <= first <= LONGEST_S and (end is None or 0 <= end <= LONGEST_S)):
         raise UserError(
             f"{place}: it lasts from {first} s to {'the end' if end is None else f'{end} s'}, expected seconds from 0"
             f" to {LONGEST_S:.0f}"

@@ -68,7 +68,7 @@ def _paired(
         if len(paths) > 1 and stem in texts:
             raise UserError(f"{texts[stem]} stands beside {' and '.join(paths)}: which of them does it belong to?")
         for path in paths:
-            name = names.name(os.path.abspath(path))
+            name = names.name_of_file(path)
             if stem not in texts:
                 suffix = options.get("text_suffix", ".txt")
                 yield Rejected(part, os.path.splitext(name)[0], path, f"no transcript ({suffix})")
@@ -77,7 +77,7 @@ def _paired(
             yield Utterance(part, path, os.path.normpath(path), _text(texts[stem]), name, speaker=speaker)
     for stem, path in texts.items():
         if stem not in audio:
-            yield Rejected(part, names.name(os.path.abspath(stem)), path, "a transcript without audio")
+            yield Rejected(part, names.name_of_file(stem), path, "a transcript without audio")
 
 
 def _text(path: str) -> str:
@@ -111,7 +111,7 @@ def nemo_rows(manifest: Path, part: str, names: AudioNames) -> Iterator[Row]:
     Raises:
         UserError: a line is no row of such a manifest; names file and line.
     """
-    decoder = msgspec.json.Decoder(_NemoRow)
+    decoder, folder = msgspec.json.Decoder(_NemoRow), manifest.parent
     for number, line in enumerate(raw_lines(manifest), start=1):
         place = f"{manifest}, line {number}"
         if not line.strip():
@@ -120,9 +120,9 @@ def nemo_rows(manifest: Path, part: str, names: AudioNames) -> Iterator[Row]:
             row = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{place} is no row of a NeMo manifest: {error}") from None
-        if any(value is not None and not (math.isfinite(value) and value >= 0) for value in (row.offset, row.duration)):
+        if not (0 <= (row.offset or 0) < math.inf and 0 <= (row.duration or 0) < math.inf):
             raise UserError(f"{place}: offset is {row.offset} and duration {row.duration}, expected seconds")
-        audio = audio_path(row.audio_filepath, manifest.parent)
+        audio = audio_path(row.audio_filepath, folder)
         if row.skip:
             yield Rejected(part, str(row.id or ""), audio, "_skipme", row.duration)
             continue
@@ -134,7 +134,7 @@ def nemo_rows(manifest: Path, part: str, names: AudioNames) -> Iterator[Row]:
             place=place,
             audio=audio,
             text=row.text,
-            name=names.name(os.path.abspath(audio)),
+            name=names.name_of_file(audio),
             id=_as_id(row.id),
             start=start,
             end=end,

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 # Under `custom` of a supervision: the recording that it was part of before each channel became one of its own.
 ORIGINAL = "original_recording_id"
 
 
-@dataclass(frozen=True, slots=True)
-class Utterance:
+# Structs, not dataclasses: there is one for each row, and making a frozen dataclass takes ten times as long.
+
+
+class Utterance(msgspec.Struct, frozen=True):
     """One row of a source, before its audio was looked at.
 
     Attributes:
@@ -51,8 +54,7 @@ class Utterance:
         return None if self.end is None else self.end - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """An utterance that is left out: by its source, or because of its audio.
 
     ``seconds`` is None where nothing says how long it is.
@@ -65,8 +67,7 @@ class Rejected:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unused:
+class Unused(msgspec.Struct, frozen=True):
     """How many recordings of a part no utterance of it belongs to. Parts may share one list of recordings."""
 
     part: str
@@ -84,9 +85,12 @@ def audio_path(path: str, folder: Path) -> str:
     return os.path.normpath(path if os.path.isabs(path) or os.path.exists(path) else folder / path)
 
 
-def portable(path: str) -> str:
-    """Return a path below the working directory relative to it, so that manifests are the same in every checkout."""
-    return os.path.normpath(path).removeprefix(os.path.join(os.getcwd(), ""))
+def portable(path: str, here: str) -> str:
+    """Return a path below the folder ``here`` relative to it.
+
+    Of the working directory, with a slash at its end: so manifests are the same in every checkout.
+    """
+    return os.path.normpath(path).removeprefix(here)
 
 
 # --- ids ---
@@ -109,9 +113,14 @@ class AudioNames:
         self._folders = [os.path.join(folder, "") for folder in (above, *above.parents)]
 
     def name(self, path: str) -> str:
+        """Return the name of a path that starts at the root, if it is relative."""
         if not os.path.isabs(path) and ".." not in path:
             return self._prefix + os.path.normpath(path)
-        full = _full(os.path.join(self._root, path))
+        return self.name_of_file(os.path.join(self._root, path))
+
+    def name_of_file(self, path: str) -> str:
+        """Return the name of a path that starts at the working directory, if it is relative."""
+        full = _full(path)
         if full.startswith(self._root):
             return self._prefix + full.removeprefix(self._root)
         return next(full.removeprefix(folder) for folder in self._folders if full.startswith(folder))

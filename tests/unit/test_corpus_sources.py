@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lhotse import CutSet, RecordingSet, SupervisionSet
 from lhotse.utils import fastcopy
 
+from nuptse import importing
 from nuptse.converting import Converter, Policy
 from nuptse.corpus_import import Import, import_corpus
 from nuptse.errors import UserError
@@ -818,6 +819,20 @@ def test_recordings_without_an_utterance_are_counted(corpus):
     write(corpus, {"text": "a x\n"})
     corpus.read(KALDI)
     assert corpus.ledger["parts"]["all"]["unused_recordings"] == 0, "without segments each recording is an utterance"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("one two", "one two"),
+        ("one  two", "one two"),
+        ("one\u00a0\u00a02", "one\u00a0\u00a02"),
+        (" one\u2028", "one"),
+        *[(f"one{chr(code)}two", "one two") for code in (*range(9, 14), *range(28, 33), 0x85, 0x2028, 0x2029)],
+    ],
+)
+def test_white_space_of_a_text_becomes_one_space(text, line):
+    assert importing._one_line(text) == line
 
 
 def test_an_audio_folder_is_read_folder_by_folder(corpus):
