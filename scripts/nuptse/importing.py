@@ -10,7 +10,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ ROUNDING_S = 0.05
 SHOWN = 3
 BEHIND = "it begins behind the end of its audio"
 # Files that a thread looks at before it takes the next lot.
-LOT = 64
+LOT = 32
+# Of a local disk the headers of a lot are read in a quarter of this time; over a network that takes longer.
+PATIENCE_S = 0.008
 # Line breaks, tabs and plain spaces: a step such as `keep` would join the words of two lines. Not the spaces of
 # typography, by which `numbers` knows the groups of a number.
 _BREAKS = re.compile(r"[ \t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
@@ -172,20 +174,26 @@ def _sounds(
 ) -> Iterator[tuple[int, list[Sound] | str]]:
     """Yield what becomes of each audio file, with the number of its first row.
 
-    Threads are enough: reading and converting leave Python's lock.
+    Threads are enough: reading and converting leave Python's lock. Where reading takes no time, as on a local disk,
+    they would do little but wake each other for that lock: so there is one lot at a time until one keeps us waiting.
     """
 
     def look(lot: Sequence[tuple[int, str, str]]) -> list[tuple[int, list[Sound] | str]]:
         return [(first, converter.sounds(identity, audio)) for first, identity, audio in lot]
 
-    lots = _lots(recordings)
+    lots, waiting = _lots(recordings), deque[Future[list[tuple[int, list[Sound] | str]]]]()
     with ThreadPoolExecutor(max(1, threads)) as pool:
+
+        def fill(most: int) -> None:
+            waiting.extend(pool.submit(look, lot) for lot in islice(lots, max(0, most - len(waiting))))
+
         try:
-            # Not pool.map, which would list a million files at once.
-            waiting = deque(pool.submit(look, lot) for lot in islice(lots, 2 * threads))
+            fill(1)
             while waiting:
+                if not wait([waiting[0]], PATIENCE_S).done:
+                    fill(2 * threads)
                 yield from waiting.popleft().result()
-                waiting.extend(pool.submit(look, lot) for lot in islice(lots, 1))
+                fill(1)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -5,9 +5,12 @@ import hashlib
 import json
 import os
 import shutil
+import threading
+import time
 import tracemalloc
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -454,6 +457,25 @@ def test_bad_audio_is_left_out_and_counted_if_asked_for(corpus):
     assert "left out, no such file: 1 utterances, 0.000 h" in corpus.log
     with pytest.raises(UserError, match="8 audio files of `corpora.mine` cannot be used"):
         corpus.read({"table": "t.csv"})
+
+
+@pytest.mark.parametrize(("patience_s", "at_once"), [(60, 1), (0.001, 4)])
+def test_a_thread_more_looks_at_audio_where_a_lot_keeps_us_waiting(monkeypatch, patience_s, at_once):
+    monkeypatch.setattr(importing, "PATIENCE_S", patience_s)
+    together = threading.Barrier(at_once, timeout=60)
+    converter = SimpleNamespace(sounds=lambda name, path: f"{together.wait() >= 0}: {name}, {path}")
+    files = [(number, str(number), "a.wav") for number in range(8 * importing.LOT)]
+    found = list(importing._sounds(files, converter, 4))
+    assert found == [(number, f"True: {number}, a.wav") for number in range(8 * importing.LOT)]
+
+
+def test_no_more_lots_of_audio_are_begun_than_threads_take(monkeypatch):
+    monkeypatch.setattr(importing, "PATIENCE_S", 0.001)
+    taken = []
+    files = (taken.append(number) or (number, "", "") for number in range(50 * importing.LOT))
+    converter = SimpleNamespace(sounds=lambda *_: time.sleep(0.001) or "empty")
+    for number, _ in importing._sounds(files, converter, 2):
+        assert len(taken) <= number + 5 * importing.LOT
 
 
 def test_a_change_of_listed_audio_is_seen_once(corpus):
