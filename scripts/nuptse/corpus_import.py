@@ -65,7 +65,8 @@ def import_corpus(task: Import, output_dir: Path) -> str:
         import_rows(rows, tables, task.converter, account, output_dir, task.threads, task.exclude)
         made = list(task.converter.made.values())
         account.converted, account.unpacked = made.count("converted"), made.count("unpacked")
-        write_account(account, (file for file in tables.files() if file not in task.converter.made), output_dir)
+        files = ((file, size) for file, size in tables.files() if file not in task.converter.made)
+        write_account(account, files, output_dir)
     removed = task.converter.remove_unused()
     return f"{account}" + (f"\nremoved {removed} audio files of earlier imports" if removed else "")
 

@@ -99,12 +99,12 @@ class Account:
         return "\n".join(lines)
 
 
-def write_account(account: Account, files: Iterable[str], folder: Path) -> None:
-    """Write the account, and the audio files that it speaks of, sorted, with their sizes (-1: one is not there)."""
+def write_account(account: Account, files: Iterable[tuple[str, int]], folder: Path) -> None:
+    """Write the account, and the audio files that it speaks of, sorted, with their sizes as of ``size_of``."""
     count = 0
     with write_atomically(folder / FILES) as partial, partial.open("w", encoding="utf-8") as lines:
-        for count, path in enumerate(files, start=1):  # noqa: B007 -- the ledger says how many there are
-            lines.write(f"[{json.dumps(path)}, {_size(path)}]\n")  # a list of both takes four times as long
+        for count, (path, size) in enumerate(files, start=1):  # noqa: B007 -- the ledger says how many there are
+            lines.write(f"[{json.dumps(path)}, {size}]\n")  # a list of both takes four times as long
     content = asdict(account) | {"files": count}
     content["parts"] = {name: asdict(part) for name, part in sorted(account.parts.items())}
     with write_atomically(folder / LEDGER) as partial:
@@ -130,7 +130,7 @@ def changes_since(folder: Path) -> list[str]:
         entries: list[str] = list(ledger["changes"])
         with (folder / FILES).open(encoding="utf-8") as lines:
             looked_at = map(json.loads, islice(lines, 0, None, math.ceil(ledger["files"] / MOST_LOOKS) or 1))
-            changed = [(path, now) for path, size in looked_at if (now := _size(path)) != size]
+            changed = [(path, now) for path, size in looked_at if (now := size_of(path)) != size]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # not imported yet
     if changed:
@@ -139,7 +139,8 @@ def changes_since(folder: Path) -> list[str]:
     return entries
 
 
-def _size(path: str) -> int:
+def size_of(path: str) -> int:
+    """Return the size of a file, bytes; -1: it is not there."""
     try:
         return os.stat(path).st_size
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ _SCHEMA = """
 CREATE TABLE utterances (number INTEGER PRIMARY KEY, audio BLOB, given BLOB, name BLOB, row BLOB);
 -- One for each audio file, by the number of its first row.
 CREATE TABLE recordings (first INTEGER PRIMARY KEY, audio BLOB UNIQUE, given BLOB, name BLOB, stem BLOB, id BLOB);
-CREATE TABLE sounds (first INTEGER PRIMARY KEY, found BLOB, reason BLOB);
+CREATE TABLE sounds (first INTEGER PRIMARY KEY, bytes INTEGER, found BLOB, reason BLOB);
 CREATE TABLE kept (id BLOB PRIMARY KEY, number INTEGER, part TEXT, row BLOB, duration REAL);
 CREATE TABLE used (part TEXT, id BLOB, row BLOB, duration REAL, PRIMARY KEY (part, id));
 CREATE TABLE rejected (part TEXT, id BLOB, audio BLOB, reason BLOB, row BLOB);
@@ -42,6 +42,8 @@ CREATE INDEX ids ON recordings (id);
 """
 
 Found = list[Sound] | str
+# An audio file: the number of its first row, its size in bytes, and its audio or the reason why that cannot be used.
+LookedAt = tuple[int, int, Found]
 
 
 class Joined(NamedTuple):
@@ -167,16 +169,17 @@ class ImportTables:
         found = self._run("SELECT first, id, audio FROM recordings ORDER BY first")
         return ((first, _text(name), _text(audio)) for first, name, audio in found)
 
-    def files(self) -> Iterator[str]:
-        """Yield the audio files, sorted."""
-        return (_text(audio) for (audio,) in self._run("SELECT audio FROM recordings ORDER BY audio"))
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Yield the audio files, sorted, with their sizes."""
+        found = self._run("SELECT audio, bytes FROM recordings JOIN sounds USING (first) ORDER BY audio")
+        return ((_text(audio), size) for audio, size in found)
 
     # --- audio ---
 
-    def add_sounds(self, found: Iterable[tuple[int, Found]]) -> None:
-        """Keep what was found in the audio file of each first row, or the reason why it cannot be used."""
-        rows = ((first, *_found_values(sounds)) for first, sounds in found)
-        self._database.executemany("INSERT INTO sounds VALUES (?, ?, ?)", rows)
+    def add_sounds(self, looked_at: Iterable[LookedAt]) -> None:
+        """Keep what was found in the audio files."""
+        rows = ((first, size, *_found_values(found)) for first, size, found in looked_at)
+        self._database.executemany("INSERT INTO sounds VALUES (?, ?, ?, ?)", rows)
 
     def bad_audio(self, most: int) -> tuple[int, list[tuple[str, str, str]]]:
         """Return how many files cannot be used, and (place, file, reason) of the first ``most``."""

@@ -20,8 +20,8 @@ from msgspec.structs import replace
 
 from nuptse.converting import Converter, Policy, Sound
 from nuptse.errors import UserError
-from nuptse.import_ledger import Account, as_text
-from nuptse.import_tables import ImportTables
+from nuptse.import_ledger import Account, as_text, size_of
+from nuptse.import_tables import ImportTables, LookedAt
 from nuptse.jsonl import row_writer
 from nuptse.utterances import ORIGINAL, Rejected, Row, Unused, Utterance, portable, utterance_id
 
@@ -169,19 +169,17 @@ def _twice(identity: str, row: Utterance, other: Utterance) -> str:
 # --- audio ---
 
 
-def _sounds(
-    recordings: Iterable[tuple[int, str, str]], converter: Converter, threads: int
-) -> Iterator[tuple[int, list[Sound] | str]]:
-    """Yield what becomes of each audio file, with the number of its first row.
+def _sounds(recordings: Iterable[tuple[int, str, str]], converter: Converter, threads: int) -> Iterator[LookedAt]:
+    """Yield what becomes of each audio file.
 
     Threads are enough: reading and converting leave Python's lock. Where reading takes no time, as on a local disk,
     they would do little but wake each other for that lock: so there is one lot at a time until one keeps us waiting.
     """
 
-    def look(lot: Sequence[tuple[int, str, str]]) -> list[tuple[int, list[Sound] | str]]:
-        return [(first, converter.sounds(identity, audio)) for first, identity, audio in lot]
+    def look(lot: Sequence[tuple[int, str, str]]) -> list[LookedAt]:
+        return [(first, size_of(audio), converter.sounds(identity, audio)) for first, identity, audio in lot]
 
-    lots, waiting = _lots(recordings), deque[Future[list[tuple[int, list[Sound] | str]]]]()
+    lots, waiting = _lots(recordings), deque[Future[list[LookedAt]]]()
     with ThreadPoolExecutor(max(1, threads)) as pool:
 
         def fill(most: int) -> None:

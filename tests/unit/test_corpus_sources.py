@@ -466,7 +466,7 @@ def test_a_thread_more_looks_at_audio_where_a_lot_keeps_us_waiting(monkeypatch, 
     converter = SimpleNamespace(sounds=lambda name, path: f"{together.wait() >= 0}: {name}, {path}")
     files = [(number, str(number), "a.wav") for number in range(8 * importing.LOT)]
     found = list(importing._sounds(files, converter, 4))
-    assert found == [(number, f"True: {number}, a.wav") for number in range(8 * importing.LOT)]
+    assert found == [(number, -1, f"True: {number}, a.wav") for number in range(8 * importing.LOT)]
 
 
 def test_no_more_lots_of_audio_are_begun_than_threads_take(monkeypatch):
@@ -474,7 +474,7 @@ def test_no_more_lots_of_audio_are_begun_than_threads_take(monkeypatch):
     taken = []
     files = (taken.append(number) or (number, "", "") for number in range(50 * importing.LOT))
     converter = SimpleNamespace(sounds=lambda *_: time.sleep(0.001) or "empty")
-    for number, _ in importing._sounds(files, converter, 2):
+    for number, *_ in importing._sounds(files, converter, 2):
         assert len(taken) <= number + 5 * importing.LOT
 
 

@@ -248,7 +248,7 @@ def test_audio_that_a_dataset_names_is_watched(tmp_path, monkeypatch):
     (tmp_path / "a.wav").write_bytes(b"audio")
     folder = tmp_path / "data" / "recipes" / "mine"
     folder.mkdir(parents=True)
-    write_account(Account("mine", "huggingface"), ["a.wav"], folder)
+    write_account(Account("mine", "huggingface"), [("a.wav", 5)], folder)
     plan = using(tmp_path, {"huggingface": "name/on-the-hub"})
     assert plan.audio_losses("mine") == "[]"
     (tmp_path / "a.wav").unlink()
