@@ -8,6 +8,7 @@ the table of docs/performance.md. Real archives come from the mirror that OPENSL
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -24,8 +25,11 @@ import bench_check_audio
 import bench_feeding
 import bench_training
 import corpora
+import simulate
 import yaml
 from harness import RESULTS, ROOT, Row, Work, by_turns, load, report, run, table
+
+from nuptse.jsonl import row_writer
 
 PYTHON = sys.executable
 SCRIPTS = ROOT / "scripts"
@@ -232,6 +236,50 @@ def _append(scratch: Path, files: int, rounds: int) -> list[Row]:
 # --- manifests and bins ---
 
 
+def manifests(scratch: Path, rounds: int) -> list[Row]:
+    """A NeMo manifest to recordings, supervisions and cuts, by the lines that each step reads and writes."""
+    count, recipe, parts = 100_000, scratch / "recipe", {"train": str(scratch / "manifest.json")}
+    with row_writer(scratch / "manifest.json") as write:
+        simulate.write_utterances(scratch, write, 0, count)
+    source = json.dumps({"kind": "nemo_manifest", "options": {}, "parts": parts})
+    preparing = python("prepare_manifests.py", "--source", source, "--num-jobs", 2, "--output-dir", recipe)
+    selected, ledger = scratch / "selected.jsonl.gz", scratch / "selection.json"
+    options = ["--corpus", "c", "--split", "train", "--part", "train", "--language", "en", "--text", '["lower"]']
+    selecting = python("select_utterances.py", "--recipe-dir", recipe, *options, "--selected", selected)
+    selecting += ["--dropped", str(scratch / "dropped.jsonl.gz"), "--ledger", str(ledger)]
+    building = python("build_cutset.py", "--selected", selected, "--selection", ledger)
+    for kind in ("recordings", "supervisions", "cuts", "quarantine"):
+        building += [f"--{kind}", str(scratch / f"{kind}.jsonl.gz")]
+    building += ["--ledger", str(scratch / "ledger.json")]
+    headers = "import glob, soundfile\nfor path in glob.glob('audio/*/*.flac'): soundfile.info(path)"
+    works = {
+        "prepare_manifests": (Work([preparing], folder=scratch), 4),
+        "select_utterances": (Work([selecting], folder=scratch), 3),
+        "build_cutset": (Work([building], folder=scratch), 4),
+        "headers": (Work([[PYTHON, "-c", headers]], folder=scratch), 1),
+    }
+    costs, rows = by_turns({name: work for name, (work, _) in works.items()}, min(rounds, 3)), []
+    for name, (_, lines) in list(works.items())[:3]:
+        rate = f"{lines * count / costs[name].cpu_s:,.0f} lines/s, in and out"
+        amount, limit = f"{count:,} utterances", lines * count / 100_000
+        rows.append(Row(name, "", amount, costs[name], None, rounds, "cpu_s", limit, rate))
+    note, soundfile_s = "headers of the audio included", costs["headers"]
+    return [
+        *rows,
+        Row(
+            "prepare_manifests",
+            "soundfile.info",
+            rows[0].amount,
+            rows[0].ours,
+            soundfile_s,
+            rounds,
+            "cpu_s",
+            None,
+            note,
+        ),
+    ]
+
+
 def export(scratch: Path, rounds: int) -> list[Row]:
     """Cuts to a NeMo manifest, beside Lhotse that reads the same cuts."""
     count = 200_000
@@ -401,6 +449,7 @@ ROWS: dict[str, Callable[[Path, int], list[Row]]] = {
     "audio": audio,
     "shards": shards,
     "append": append,
+    "manifests": manifests,
     "export": export,
     "bins": bins,
     "doctor": doctor,
