@@ -21,7 +21,7 @@ def source_files(script: Path) -> tuple[Path, ...]:
     while waiting:
         path = waiting.pop()
         for file in _named_files(path, folder):
-            if file.is_file() and file not in found:
+            if file not in found:
                 found[file] = None
                 waiting.append(file)
     return tuple(found)
@@ -29,18 +29,20 @@ def source_files(script: Path) -> tuple[Path, ...]:
 
 @cache
 def _named_files(path: Path, folder: Path) -> list[Path]:
-    templates = [folder / TEMPLATES / name for name in _named_templates(path)]
-    return [*_imported_modules(path, folder), *templates]
+    text = path.read_text("utf-8")
+    modules = _imported_modules(text) if path.suffix == ".py" else []
+    names = [module.replace(".", "/") + ".py" for module in modules]
+    names += [f"{TEMPLATES}/{name}" for name in _TEMPLATE.findall(text)]
+    # Asked once for each file here, not for each command that imports it.
+    return [file for name in dict.fromkeys(names) if (file := folder / name).is_file()]
 
 
-def _imported_modules(path: Path, folder: Path) -> list[Path]:
-    if path.suffix != ".py":
-        return []
+def _imported_modules(text: str) -> list[str]:
     names: list[str] = []
-    for module, members, modules in _IMPORT.findall(path.read_text("utf-8")):
+    for module, members, modules in _IMPORT.findall(text):
         found = [words[0] for part in re.sub("#.*|[()]", "", members or modules).split(",") if (words := part.split())]
         names += [module, *(f"{module}.{name}" for name in found)] if module else found
-    return [folder.joinpath(*name.split(".")).with_suffix(".py") for name in names]
+    return names
 
 
 # Not the module ast: reading a hundred files with it takes a fifth of a second each time Snakemake starts. What looks
@@ -49,7 +51,5 @@ _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n(]+)|import[ \t]+([^\n]+))", re.MULTILINE
 )
 
-
-def _named_templates(path: Path) -> list[str]:
-    """Names in quotes that end as templates do: in a module, or in ``{% include "…" %}`` of another template."""
-    return re.findall(r'"([\w.]+\.(?:j2|css|js))"', path.read_text("utf-8"))
+# Names in quotes that end as templates do: in a module, or in ``{% include "…" %}`` of another template.
+_TEMPLATE = re.compile(r'"([\w.]+\.(?:j2|css|js))"')

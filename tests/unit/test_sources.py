@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from nuptse.sources import _imported_modules, source_files
+from nuptse.sources import _named_files, source_files
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -60,4 +60,4 @@ def test_no_import_of_our_code_is_missed():
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         modules = {SCRIPTS.joinpath(*name.split(".")).with_suffix(".py") for name in names}
-        assert {module for module in modules if module.is_file()} <= set(_imported_modules(path, SCRIPTS)), path
+        assert {module for module in modules if module.is_file()} <= set(_named_files(path, SCRIPTS)), path
