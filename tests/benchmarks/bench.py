@@ -69,8 +69,8 @@ def settle(ahead_mb: int) -> None:
     """
     os.sync()
     time.sleep(1)
-    free_mb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    subprocess.run([PYTHON, "-I", "-c", f"b'.' * ({min(ahead_mb, free_mb // 2)} << 20)"], check=True)
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    subprocess.run([PYTHON, "-I", "-c", f"b'.' * ({min(ahead_mb, memory_mb // 2)} << 20)"], check=True)
 
 
 # --- the whole data stage ---
@@ -183,16 +183,8 @@ def _encoded_shards(scratch: Path, rounds: int) -> list[Row]:
 
 def append(scratch: Path, rounds: int) -> list[Row]:
     """Add a tenth to a corpus: what its shards cost beside writing all of them."""
-    rows = []
-    for files in (10_000, 20_000):
-        folder = scratch / str(files)
-        folder.mkdir()
-        rows += _append(folder, files, min(rounds, 3))
-        shutil.rmtree(folder)
-    return rows
-
-
-def _append(scratch: Path, files: int, rounds: int) -> list[Row]:
+    # No larger corpus: memory that was at hand is taken back before the writing of all ends, see `settle`.
+    files, rounds = 10_000, min(rounds, 3)
     grown = files + files // 10
     corpora.write_audio(scratch / "audio", grown, corpora.UTTERANCE_KB << 10)
     manifest, saved = scratch / "manifest.json", scratch / "saved"
@@ -213,7 +205,7 @@ def _append(scratch: Path, files: int, rounds: int) -> list[Row]:
             out.rename(saved)
             shutil.copy(plan, scratch / "saved.bin")
             corpora.write_manifest(manifest, grown)
-        shutil.copytree(saved, out)
+        shutil.copytree(saved, out, copy_function=os.link)  # shards are replaced, never written into
         shutil.copy(scratch / "saved.bin", plan)
         settle(grown * corpora.UTTERANCE_KB // 1000)
 
