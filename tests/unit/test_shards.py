@@ -116,6 +116,19 @@ def test_a_plan_holds_every_line_once_whatever_the_ids(tmp_path_factory, ids, da
     assert plan.duration_s == len(ids)
 
 
+def test_a_hundred_thousand_shards_are_planned(tmp_path):
+    number, total = 100_000, 150_000
+    rows = [{"id": str(n), "audio_filepath": "a.flac", "duration": 1.0, "text": "x"} for n in range(total)]
+    manifest = write_manifest(tmp_path / "m.json", rows)
+    path = tmp_path / "plan.bin"
+    save_plan(plan_shards(manifest, number, 0), path)
+    plan = load_plan(path)
+    assert (plan.num_shards, plan.utterances) == (number, total)
+    assert {len(plan.lines(shard_id)) for shard_id in range(number)} == {1, 2}
+    starts = [start for shard_id in range(number) for start in plan.lines(shard_id)]
+    assert len(set(starts)) == total
+
+
 def order(manifest: Path, seed: int) -> list[str]:
     plan, lines = plan_shards(manifest, 1, seed), manifest.read_bytes()
     return [json.loads(lines[start:].split(b"\n", 1)[0])["id"] for start in plan.lines(0)]
