@@ -115,7 +115,8 @@ def write_utterances(folder: Path, write: Callable[[Any], object], first: int, c
             write_audio(path, samples)
         else:
             samples -= samples % 160
-            original = folder / f"originals/{samples}.flac"
+            # A file has 65,000 links at most on ext4, and many utterances are of the longest duration.
+            original = folder / f"originals/{samples}-{number // 500_000}.flac"
             if not original.exists():
                 original.parent.mkdir(exist_ok=True)
                 write_audio(original, samples)

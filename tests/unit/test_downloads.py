@@ -281,7 +281,7 @@ def test_busy_server_is_asked_again(get):
     assert any("HTTP 503 Service Unavailable; attempt 2 of 3" in line for line in get.lines)
 
 
-@pytest.mark.parametrize("value", ["3600", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize("value", ["3600", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "date"])
 def test_retry_after_is_honoured_up_to_a_bound(get, value):
     with Server(statuses=[(429, {"Retry-After": value})]) as server:
         began = time.monotonic()
