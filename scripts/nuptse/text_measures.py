@@ -13,7 +13,7 @@ from pyarrow import compute
 from nuptse.base_model import SentencePieceTokenizer, Tokenizer
 from nuptse.word_encoder import MOST_COST, WordEncoder
 
-# Different words that are remembered, 30 MB; LibriSpeech has 90,000.
+# Different words that are remembered, 7 MB; LibriSpeech has 90,000.
 MOST_WORDS = 1 << 17
 # Columns of what is measured. The last three are of words only: see WordEncoder, and the tokens at the ends.
 LETTERS, WORDS, TOKENS, REPEATS, UNKNOWN, CAPITALS, PUNCTUATION, COST, FIRST, LAST = range(10)

@@ -244,32 +244,24 @@ def manifests(scratch: Path, rounds: int) -> list[Row]:
         building += [f"--{kind}", str(scratch / f"{kind}.jsonl.gz")]
     building += ["--ledger", str(scratch / "ledger.json")]
     headers = "import glob, soundfile\nfor path in glob.glob('audio/*/*.flac'): soundfile.info(path)"
-    works = {
-        "prepare_manifests": (Work([preparing], folder=scratch), 4),
-        "select_utterances": (Work([selecting], folder=scratch), 3),
-        "build_cutset": (Work([building], folder=scratch), 4),
-        "headers": (Work([[PYTHON, "-c", headers]], folder=scratch), 1),
-    }
-    costs, rows = by_turns({name: work for name, (work, _) in works.items()}, min(rounds, 3)), []
-    for name, (_, lines) in list(works.items())[:3]:
-        rate = f"{lines * count / costs[name].cpu_s:,.0f} lines/s, in and out"
-        amount, limit = f"{count:,} utterances", lines * count / 100_000
-        rows.append(Row(name, "", amount, costs[name], None, rounds, "cpu_s", limit, rate))
-    note, soundfile_s = "headers of the audio included", costs["headers"]
-    return [
-        *rows,
-        Row(
-            "prepare_manifests",
-            "soundfile.info",
-            rows[0].amount,
-            rows[0].ours,
-            soundfile_s,
-            rounds,
-            "cpu_s",
-            None,
-            note,
-        ),
-    ]
+    commands = {"prepare_manifests": preparing, "select_utterances": selecting, "build_cutset": building}
+    works = {name: Work([command], folder=scratch) for name, command in commands.items()}
+    rounds = min(rounds, 3)
+    costs = by_turns(works | {"headers": Work([[PYTHON, "-c", headers]], folder=scratch)}, rounds)
+    rows, amount = [], f"{count:,} utterances"
+    # Lines for each utterance, in and out: rows of the source, supervisions, recordings, cuts, audio files.
+    for name, lines in {
+        "prepare_manifests": 4 * count,
+        "select_utterances": 3 * count,
+        "build_cutset": 4 * count,
+    }.items():
+        rate = f"{lines / costs[name].cpu_s:,.0f} lines/s, in and out"
+        rows.append(Row(name, "", amount, costs[name], None, rounds, "cpu_s", lines / 100_000, rate))
+    note, preparation = "headers of the audio included", costs["prepare_manifests"]
+    rows.append(
+        Row("prepare_manifests", "soundfile.info", amount, preparation, costs["headers"], rounds, "cpu_s", None, note)
+    )
+    return rows
 
 
 def export(scratch: Path, rounds: int) -> list[Row]:
