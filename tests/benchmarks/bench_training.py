@@ -234,7 +234,9 @@ def first_batch(scratch: Path, rounds: int) -> list[Row]:
     ):
         original = (folder / data).read_bytes()
         for count in (1_000, 1_000_000):
-            if "shards" not in data:  # a stream of shards has no end, whatever their number
+            if "shards" in data:  # a stream of them has no end, whatever their number: only the ledger says another one
+                (folder / data).write_text(json.dumps(json.loads(original) | {"utterances": count}))
+            else:
                 write_copies(folder / data, original, count)
             bins = folder / "results" / name / "duration_bins.json"
             plan = json.loads(bins.read_text())
