@@ -15,10 +15,11 @@ ROOT = Path(__file__).parents[2]
 TWO_NODES = [sys.executable, str(ROOT / "tests/slurm/two_nodes.py")]
 pytestmark = pytest.mark.slow
 
+# To a minute in all: the profile's signal, which comes before the end, comes within half a minute.
+OUT_OF_TIME = "scontrol update JobId={job} TimeLimit=1"
 # What befalls a training once it has made three steps; `{job}` is its SLURM job.
 FAULTS = {
-    # To a minute in all: the profile's signal, which comes before the end, comes within half a minute.
-    "finetune_from_cutset": "scontrol update JobId={job} TimeLimit=1",
+    "finetune_from_cutset": OUT_OF_TIME,
     "finetune_from_nemo_json": "scontrol requeue {job}",
     "finetune_from_nemo_tarred": "scancel {job}",
     # Wants all GPUs, in a partition that stops the jobs of the other.
@@ -38,7 +39,7 @@ ON_TWO_NODES = [
     ("finetune_from_cutset", (10, 20), "scancel --signal=TERM {job}"),
     ("finetune_from_cutset", (20, 30), "scontrol requeue {job}"),
     ("finetune_from_cutset", (30, 40), FAULTS["finetune_from_nemo_multidataset"]),
-    ("finetune_from_nemo_tarred", (3, 150), FAULTS["finetune_from_cutset"]),
+    ("finetune_from_nemo_tarred", (3, 150), OUT_OF_TIME),
 ]
 # All layouts on two nodes, one of them on two GPUs of each; the first again on two GPUs of one node.
 RANKS = {
@@ -49,7 +50,7 @@ RANKS = {
     },
     "experiments": {
         "finetune_from_nemo_json": {"trainer": {"max_steps": 4, "val_check_interval": 4, "devices": 2}},
-        "finetune_from_nemo_tarred": {"trainer": {"max_steps": 200, "val_check_interval": 200}},
+        "finetune_from_nemo_tarred": {"trainer": {"max_steps": 250, "val_check_interval": 250}},
         "finetune_from_nemo_multidataset": {"trainer": {"max_steps": 4, "val_check_interval": 4}},
         "on_one_node": {"layout": "cutset", "trainer": {"num_nodes": 1, "devices": 2}},
     },
@@ -93,6 +94,8 @@ class Run:
         self.environment = slurm | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{slurm['PATH']}"}
         self.output = checkout.folder / "snakemake.txt"
         self.overlay = ["--configfile", checkout.overlay(overlay)]
+        for log in checkout.folder.glob("logs/finetune_model/*"):  # steps of an earlier test are none of this
+            log.unlink()
 
     def command(self, *arguments):
         words = [sys.executable, "-m", "snakemake", *self.targets, *PROFILE, *FASTER, *arguments, *self.overlay]
@@ -130,16 +133,18 @@ class Run:
 
 def test_trainings_survive_all_that_a_cluster_does_to_them(checkout, slurm):
     run = Run(checkout, slurm, OVERLAY, TARGETS)
-    process, hit = run.start(), {}
+    process, hit, slowed = run.start(), {}, None
     deadline = time.monotonic() + 900
     try:
         while process.poll() is None:
             assert time.monotonic() < deadline, run.output.read_text()[-20000:]
             time.sleep(0.2)
+            slowed = slowed if slowed and slowed.goes_on() else None
             for experiment in FAULTS.keys() - hit.keys():
                 step = run.steps_made(experiment)
                 if 3 <= step < STEPS[experiment] and (job := run.jobs().get(experiment)):
                     run.shell(FAULTS[experiment].format(job=job))
+                    slowed = Slowed(training(experiment)) if FAULTS[experiment] == OUT_OF_TIME else slowed
                     hit[experiment] = (job, step)
     finally:
         process.kill()
@@ -185,30 +190,54 @@ def test_trainings_survive_all_that_a_cluster_does_to_them(checkout, slurm):
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
-def rank_of_the_second_node(experiment):
-    """The process of a training on node2; it has forked others, to load data, that look the same."""
-    for status in Path("/proc").glob("[0-9]*/status"):
+def training(experiment, node=""):
+    """The process of a training, on this node if one is named: of those that look the same, as those that load its data do,
+    the one that no other of them started."""
+    alike, parents = set(), {}
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            command = (status.parent / "cmdline").read_bytes().split(b"\0")
-            environment = (status.parent / "environ").read_bytes().split(b"\0")
-            parent = re.search(r"^PPid:\t(\d+)", status.read_text(), re.MULTILINE)[1]
-            starter = Path(f"/proc/{parent}/comm").read_text()
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            parents[folder.name] = re.search(r"^PPid:\t(\d+)", (folder / "status").read_text(), re.MULTILINE)[1]
         except OSError:
             continue
-        if experiment.encode() in command and b"SLURMD_NODENAME=node2" in environment and "slurmstepd" in starter:
-            return int(status.parent.name)
-    return None
+        of_it = command[1:2] and command[1].endswith(b"scripts/finetune.py") and experiment.encode() in command
+        if of_it and (not node or f"SLURMD_NODENAME={node}".encode() in environment):
+            alike.add(folder.name)
+    return next((int(pid) for pid in alike if parents[pid] not in alike), None)
+
+
+class Slowed:
+    """A training that gets a fifth of its time until SLURM asks it to end, within half a minute: a fast one might have made
+    all of its steps before."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def goes_on(self):
+        """Let it compute for a moment; return whether it has not been asked yet."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            os.kill(self.pid, signal.SIGCONT)
+            if int(re.search(r"^ShdPnd:\t(\w+)", status, re.MULTILINE)[1], 16) & 1 << signal.SIGTERM - 1:
+                return False
+            time.sleep(0.05)
+            os.kill(self.pid, signal.SIGSTOP)
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return True
 
 
 def test_a_training_on_two_nodes_ends_and_goes_on_as_one(checkout, slurm):
     run = Run(checkout, slurm, RANKS, ["finetune"])
     process, pending, hit = run.start(), list(ON_TWO_NODES), []
-    job, killed, took, asked = None, None, None, None
+    job, killed, took, asked, slowed = None, None, None, None, None
     deadline = time.monotonic() + 900
     try:
         while process.poll() is None:
             assert time.monotonic() < deadline, run.output.read_text()[-20000:]
             time.sleep(0.2)
+            slowed = slowed if slowed and slowed.goes_on() else None
             if killed and not took and "JobState=RUNNING" not in run.shell(f"scontrol show job {job}"):
                 took = time.monotonic() - killed
             launches = run.launches()
@@ -219,9 +248,10 @@ def test_a_training_on_two_nodes_ends_and_goes_on_as_one(checkout, slurm):
                     continue
                 if command:
                     run.shell(command.format(job=launch[0]))
+                    slowed = Slowed(training(experiment, "node2")) if command == OUT_OF_TIME else slowed
                 else:
                     job, asked = launch[0], run.shell(f"scontrol show job {launch[0]}")
-                    os.kill(rank_of_the_second_node(experiment), signal.SIGKILL)
+                    os.kill(training(experiment, "node2"), signal.SIGKILL)
                     killed = time.monotonic()
                 hit.append((experiment, step, launch))
                 pending.remove(fault)
