@@ -26,8 +26,11 @@ CREATE TABLE utterances (number INTEGER PRIMARY KEY, audio BLOB, given BLOB, nam
 -- One for each audio file, by the number of its first row.
 CREATE TABLE recordings (first INTEGER PRIMARY KEY, audio BLOB UNIQUE, given BLOB, name BLOB, stem BLOB, id BLOB);
 CREATE TABLE sounds (first INTEGER PRIMARY KEY, bytes INTEGER, found BLOB, reason BLOB);
-CREATE TABLE kept (id BLOB PRIMARY KEY, number INTEGER, part TEXT, row BLOB, duration REAL);
-CREATE TABLE used (part TEXT, id BLOB, row BLOB, duration REAL, PRIMARY KEY (part, id));
+-- Without an index: to sort all in the end takes less than to keep them sorted.
+CREATE TABLE kept (
+    number INTEGER PRIMARY KEY, id BLOB, part TEXT, seconds REAL, recording BLOB, first INTEGER, channel INTEGER,
+    json BLOB
+);
 CREATE TABLE rejected (part TEXT, id BLOB, audio BLOB, reason BLOB, row BLOB);
 """
 
@@ -47,19 +50,40 @@ LookedAt = tuple[int, int, Found]
 
 
 class Joined(NamedTuple):
-    """A row, its number, the id of its recording, and the audio of that or the reason why it cannot be used."""
+    """A row, its number, and of its recording: number of the first row, id, audio or the reason why it is of no use."""
 
     number: int
     row: Utterance
+    first: int
     recording: str
     found: Found
 
 
-def key(text: str) -> bytes:
+class Kept(NamedTuple):
+    """A supervision, its id and that of its recording as keys.
+
+    Attributes:
+        number: of its row.
+        first: number of the first row of the audio file.
+        channel: of that, where each is a recording; else 0.
+        json: the supervision.
+    """
+
+    number: int
+    id: bytes
+    part: str
+    seconds: float
+    recording: bytes
+    first: int
+    channel: int
+    json: bytes
+
+
+def as_key(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _text(name: bytes) -> str:
+def as_name(name: bytes) -> str:
     return name.decode("utf-8", "surrogatepass")
 
 
@@ -67,13 +91,15 @@ def _text(name: bytes) -> str:
 # are not text.
 def _found_values(found: Found) -> tuple[bytes, bytes | None]:
     if isinstance(found, str):
-        return b"", key(found)
+        return b"", as_key(found)
     return marshal.dumps([(sound.path, astuple(sound.header), sound.channel) for sound in found]), None
 
 
 def _found(content: bytes, reason: bytes | None) -> Found:
-    if reason is not None:
-        return _text(reason)
+    return _sounds(content) if reason is None else as_name(reason)
+
+
+def _sounds(content: bytes) -> list[Sound]:
     return [Sound(path, Header(*header), channel) for path, header, channel in marshal.loads(content)]
 
 
@@ -98,7 +124,9 @@ class ImportTables:
 
     def add(self, rows: Iterable[Utterance]) -> int:
         """Keep the rows of the source, and return how many there are."""
-        values = ((key(row.audio), key(row.recording), key(row.name), marshal.dumps(astuple(row))) for row in rows)
+        values = (
+            (as_key(row.audio), as_key(row.recording), as_key(row.name), marshal.dumps(astuple(row))) for row in rows
+        )
         return self._database.executemany("INSERT INTO utterances VALUES (NULL, ?, ?, ?, ?)", values).rowcount
 
     def row(self, number: int) -> Utterance:
@@ -108,18 +136,18 @@ class ImportTables:
 
     def reject(self, row: Rejected) -> None:
         content = marshal.dumps(astuple(row))
-        values = (row.part, key(row.id), key(row.audio), key(row.reason), content)
+        values = (row.part, as_key(row.id), as_key(row.audio), as_key(row.reason), content)
         self._run("INSERT INTO rejected VALUES (?, ?, ?, ?, ?)", values)
 
-    def rejected(self, part: str) -> Iterator[Rejected]:
-        """Yield what is left out of a part, sorted by id and audio."""
-        rows = self._run("SELECT row FROM rejected WHERE part = ? ORDER BY id, audio", (part,))
+    def rejected(self) -> Iterator[Rejected]:
+        """Yield what is left out, sorted by id and audio."""
+        rows = self._run("SELECT row FROM rejected ORDER BY id, audio")
         return (Rejected(*marshal.loads(content)) for (content,) in rows)
 
     def reasons(self) -> dict[str, int]:
         """Return how many rows were left out for each reason, in the order in which the reasons came up."""
         rows = self._run("SELECT reason, count(*) FROM rejected GROUP BY reason ORDER BY min(rowid)")
-        return {_text(reason): count for reason, count in rows}
+        return {as_name(reason): count for reason, count in rows}
 
     # --- recordings ---
 
@@ -160,19 +188,19 @@ class ImportTables:
                 else "ids are made of paths, so rename a file, or a folder above one of them"
             )
             raise UserError(
-                f"{row.place}: the recording {as_text(_text(name))} is {as_text(row.audio)}, but"
+                f"{row.place}: the recording {as_text(as_name(name))} is {as_text(row.audio)}, but"
                 f" {as_text(other.audio)} in {other.place}: {remedy}"
             )
 
     def recordings(self) -> Iterator[tuple[int, str, str]]:
         """Yield (number of its first row, id, audio file) of each, in the order of those rows."""
         found = self._run("SELECT first, id, audio FROM recordings ORDER BY first")
-        return ((first, _text(name), _text(audio)) for first, name, audio in found)
+        return ((first, as_name(name), as_name(audio)) for first, name, audio in found)
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Yield the audio files, sorted, with their sizes."""
         found = self._run("SELECT audio, bytes FROM recordings JOIN sounds USING (first) ORDER BY audio")
-        return ((_text(audio), size) for audio, size in found)
+        return ((as_name(audio), size) for audio, size in found)
 
     # --- audio ---
 
@@ -189,36 +217,33 @@ class ImportTables:
             " ORDER BY first LIMIT ?",
             (most,),
         ).fetchall()
-        return count, [(self.row(first).place, _text(audio), _text(reason)) for first, audio, reason in rows]
+        return count, [(self.row(first).place, as_name(audio), as_name(reason)) for first, audio, reason in rows]
 
     def joined(self) -> Iterator[Joined]:
         """Yield every row with its recording and audio, in the order of the source."""
         rows = self._run(
-            "SELECT number, row, recordings.id, found, reason FROM utterances JOIN recordings USING (audio)"
+            "SELECT number, row, first, recordings.id, found, reason FROM utterances JOIN recordings USING (audio)"
             " JOIN sounds USING (first) ORDER BY number"
         )
-        for number, row, recording, found, reason in rows:
-            yield Joined(number, Utterance(*marshal.loads(row)), _text(recording), _found(found, reason))
+        for number, row, first, recording, found, reason in rows:
+            yield Joined(number, Utterance(*marshal.loads(row)), first, as_name(recording), _found(found, reason))
 
     # --- what is kept ---
 
-    def keep(self, identity: str, number: int, part: str, row: bytes, duration: float) -> int:
-        """Keep a supervision, JSON, unless one of its id is kept; return the number of the row that is."""
-        values = (key(identity), number, part, row, duration)
-        if self._run("INSERT OR IGNORE INTO kept VALUES (?, ?, ?, ?, ?)", values).rowcount:
-            return number
-        owner: int = self._run("SELECT number FROM kept WHERE id = ?", values[:1]).fetchone()[0]
-        return owner
+    def keep(self, rows: Iterable[Kept]) -> int:
+        """Keep supervisions, and return how many there are."""
+        return self._database.executemany("INSERT INTO kept VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows).rowcount
 
-    def use(self, recordings: Iterable[tuple[str, str, bytes, float]]) -> int:
-        """Keep recordings, (part, id, JSON, duration), once for each part; return how many there are."""
-        rows = ((part, key(identity), row, duration) for part, identity, row, duration in recordings)
-        return self._database.executemany("INSERT OR IGNORE INTO used VALUES (?, ?, ?, ?)", rows).rowcount
+    def kept(self) -> Iterator[tuple[bytes, int, str, float, Any]]:
+        """Yield (id, number of the row, part, duration in s, JSON) of the supervisions, sorted by id and number."""
+        return self._run("SELECT id, number, part, seconds, json FROM kept ORDER BY id, number")
 
-    def kept(self, part: str) -> Iterator[tuple[Any, float]]:
-        """Yield JSON and duration (s) of the supervisions of a part, sorted by id."""
-        return self._run("SELECT row, duration FROM kept WHERE part = ? ORDER BY id", (part,))
-
-    def used(self, part: str) -> Iterator[tuple[Any, float]]:
-        """Yield JSON and duration (s) of the recordings of a part, sorted by id."""
-        return self._run("SELECT row, duration FROM used WHERE part = ? ORDER BY id", (part,))
+    def used(self) -> Iterator[tuple[str, str, int, Sound]]:
+        """Yield (id, part, number of the first row, sound) of the recordings of what is kept, sorted by id."""
+        rows = self._run(
+            "SELECT recording, part, first, channel, found FROM"
+            " (SELECT DISTINCT recording, part, first, channel FROM kept) JOIN sounds USING (first)"
+            " ORDER BY recording, part, first"
+        )
+        for recording, part, first, channel, found in rows:
+            yield as_name(recording), part, first, _sounds(found)[channel]

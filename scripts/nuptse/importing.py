@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import islice
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from msgspec.structs import replace
 from nuptse.converting import Converter, Policy, Sound
 from nuptse.errors import UserError
 from nuptse.import_ledger import Account, as_text, size_of
-from nuptse.import_tables import ImportTables, LookedAt
+from nuptse.import_tables import ImportTables, Kept, LookedAt, as_key, as_name
 from nuptse.jsonl import row_writer
 from nuptse.utterances import ORIGINAL, Rejected, Row, Unused, Utterance, portable, utterance_id
 
@@ -29,10 +31,10 @@ from nuptse.utterances import ORIGINAL, Rejected, Row, Unused, Utterance, portab
 ROUNDING_S = 0.05
 SHOWN = 3
 BEHIND = "it begins behind the end of its audio"
-# Files that a thread looks at before it takes the next lot.
-LOT = 32
-# Of a local disk the headers of a lot are read in a quarter of this time; over a network that takes longer.
-PATIENCE_S = 0.008
+# Audio files that are looked at before we ask whether they kept us waiting: one by one, and those of a thread.
+FEW, MANY = 8, 64
+# A file. Of a local disk a header is read in a tenth of this time; over a network that takes longer.
+PATIENCE_S = 0.00025
 # Line breaks, tabs and plain spaces: a step such as `keep` would join the words of two lines. Not the spaces of
 # typography, by which `numbers` knows the groups of a number.
 _BREAKS = re.compile(r"[ \t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
@@ -71,7 +73,7 @@ def import_rows(
             f"{_bad_audio(tables, account.corpus)}; mend them, or set `corpora.{account.corpus}.on_bad_audio: exclude`"
             " to leave them out"
         )
-    if not tables.use(_keep(tables, converter.policy)):
+    if not tables.keep(_kept(tables, converter.policy)):
         raise UserError(_nothing(tables, account))
     _write(tables, account, output_dir)
 
@@ -102,10 +104,9 @@ def _one_line(text: str) -> str:
     return text.strip()
 
 
-def _keep(tables: ImportTables, policy: Policy) -> Iterator[tuple[str, str, bytes, float]]:
-    """Keep the supervision of each row, or reject the row; yield (part, id, JSON, duration) of the recordings used."""
-    here = os.path.join(os.getcwd(), "")
-    for number, row, recording, found in tables.joined():
+def _kept(tables: ImportTables, policy: Policy) -> Iterator[Kept]:
+    """Yield what is kept of each row; reject the others."""
+    for number, row, first, recording, found in tables.joined():
         sound = None if isinstance(found, str) else _channel_of(row, found, policy)
         whole = sound is not None and _is_whole(row, sound)
         identity = utterance_id(row, recording, whole)
@@ -113,18 +114,15 @@ def _keep(tables: ImportTables, policy: Policy) -> Iterator[tuple[str, str, byte
         if sound is None or reason:
             tables.reject(Rejected(row.part, identity, row.audio, reason, row.seconds))
             continue
-        used = _recording(recording, sound, here)
-        seconds = (sound.header.duration if whole or row.end is None else row.end) - row.start
-        supervision = _supervision(identity, row, seconds, used["id"])
+        own = recording if sound.channel is None else f"{recording}-c{sound.channel}"
+        end = sound.header.duration if whole or row.end is None else row.end
+        seconds = round(end - row.start, 8)
+        supervision = _supervision(identity, row, seconds, own)
         if sound.channel is not None:
             supervision["custom"] = {**(supervision.get("custom") or {}), ORIGINAL: recording}
-        owner = tables.keep(identity, number, row.part, _encode(supervision), supervision["duration"])
-        if owner == number:
-            yield row.part, used["id"], _encode(used), used["duration"]
-            continue
-        if not _same(row, other := tables.row(owner)):
-            raise UserError(_twice(identity, row, other))
-        tables.reject(Rejected(row.part, identity, row.audio, "a row that stands there twice", seconds))
+        yield Kept(
+            number, as_key(identity), row.part, seconds, as_key(own), first, sound.channel or 0, _encode(supervision)
+        )
 
 
 def _nothing(tables: ImportTables, account: Account) -> str:
@@ -173,34 +171,19 @@ def _sounds(recordings: Iterable[tuple[int, str, str]], converter: Converter, th
     """Yield what becomes of each audio file.
 
     Threads are enough: reading and converting leave Python's lock. Where reading takes no time, as on a local disk,
-    they would do little but wake each other for that lock: so there is one lot at a time until one keeps us waiting.
+    they would do little but wake each other for that lock: so we look at files by ourselves until some keep us waiting.
     """
 
-    def look(lot: Sequence[tuple[int, str, str]]) -> list[LookedAt]:
-        return [(first, size_of(audio), converter.sounds(identity, audio)) for first, identity, audio in lot]
+    def look(recording: tuple[int, str, str]) -> LookedAt:
+        first, identity, audio = recording
+        return first, size_of(audio), converter.sounds(identity, audio)
 
-    lots, waiting = _lots(recordings), deque[Future[list[LookedAt]]]()
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-
-        def fill(most: int) -> None:
-            waiting.extend(pool.submit(look, lot) for lot in islice(lots, max(0, most - len(waiting))))
-
-        try:
-            fill(1)
-            while waiting:
-                if not wait([waiting[0]], PATIENCE_S).done:
-                    fill(2 * threads)
-                yield from waiting.popleft().result()
-                fill(1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _lots(recordings: Iterable[tuple[int, str, str]]) -> Iterator[list[tuple[int, str, str]]]:
-    remaining = iter(recordings)
-    while lot := list(islice(remaining, LOT)):
-        yield lot
+    remaining, waited = iter(recordings), False
+    with ThreadPoolExecutor(threads) as pool:
+        while lot := list(islice(remaining, MANY * threads if waited else FEW)):
+            began = time.monotonic()
+            yield from pool.map(look, lot) if waited else map(look, lot)
+            waited = time.monotonic() - began > PATIENCE_S * len(lot)
 
 
 def _bad_audio(tables: ImportTables, corpus: str) -> str:
@@ -241,28 +224,51 @@ def _is_whole(row: Utterance, sound: Sound) -> bool:
 
 
 def _write(tables: ImportTables, account: Account, output_dir: Path) -> None:
-    for part, own in account.parts.items():
-        with row_writer(output_dir / f"{part}_supervisions.jsonl.gz") as write:
-            for row, duration in tables.kept(part):
-                write(msgspec.Raw(row))
-                own.supervisions += 1
-                own.seconds += duration
-        with row_writer(output_dir / f"{part}_recordings.jsonl.gz") as write:
-            for row, duration in tables.used(part):
-                write(msgspec.Raw(row))
-                own.recordings += 1
-                own.recording_seconds += duration
-        with row_writer(output_dir / f"{part}_rejected.jsonl.gz") as write:
-            for left in tables.rejected(part):
-                write(_rejected(left))
-                own.leave_out(left.reason, left.seconds)
+    with _writers(account, output_dir, "supervisions") as writers:
+        for identity, rows in groupby(tables.kept(), itemgetter(0)):
+            (_, owner, part, seconds, supervision), *doubles = rows
+            writers[part](msgspec.Raw(supervision))
+            own = account.parts[part]
+            own.supervisions += 1
+            own.seconds += seconds
+            for _, number, _, seconds, _ in doubles:
+                row, other = tables.row(number), tables.row(owner)
+                if not _same(row, other):
+                    raise UserError(_twice(as_name(identity), row, other))
+                tables.reject(Rejected(part, as_name(identity), row.audio, "a row that stands there twice", seconds))
+    here = os.path.join(os.getcwd(), "")
+    with _writers(account, output_dir, "recordings") as writers:
+        last: tuple[str, int] | None = None
+        for identity, part, first, sound in tables.used():
+            if last and last[0] == identity and last[1] != first:
+                row, other = tables.row(first), tables.row(last[1])
+                raise UserError(
+                    f"{row.place}: the recording {as_text(identity)} is {as_text(row.audio)} or a channel of it, but"
+                    f" {as_text(other.audio)} in {other.place}, or a channel of that, has this id as well: rename one"
+                )
+            last = identity, first
+            writers[part](_recording(identity, sound, here))
+            own = account.parts[part]
+            own.recordings += 1
+            own.recording_seconds += sound.header.duration
+    with _writers(account, output_dir, "rejected") as writers:
+        for left in tables.rejected():
+            writers[left.part](_rejected(left))
+            account.parts[left.part].leave_out(left.reason, left.seconds)
+
+
+@contextmanager
+def _writers(account: Account, output_dir: Path, kind: str) -> Iterator[dict[str, Callable[[Any], Any]]]:
+    """Give what writes a row of each part."""
+    with ExitStack() as files:
+        yield {part: files.enter_context(row_writer(output_dir / f"{part}_{kind}.jsonl.gz")) for part in account.parts}
 
 
 def _recording(identity: str, sound: Sound, here: str) -> dict[str, Any]:
-    """Return a recording of one channel in Lhotse's JSON form; a channel of its own has an id of its own."""
+    """Return a recording of one channel in Lhotse's JSON form."""
     header = sound.header
     return {
-        "id": identity if sound.channel is None else f"{identity}-c{sound.channel}",
+        "id": identity,
         "sources": [{"type": "file", "channels": [0], "source": portable(sound.path, here)}],
         "sampling_rate": header.sampling_rate,
         "num_samples": header.num_samples,
@@ -278,7 +284,7 @@ def _supervision(identity: str, row: Utterance, seconds: float, recording: str) 
         "id": identity,
         "recording_id": recording,
         "start": row.start,
-        "duration": round(seconds, 8),
+        "duration": seconds,
         "channel": 0,
         "text": row.text,
         **{key: value for key, value in known.items() if value},

@@ -109,7 +109,7 @@ class AudioNames:
 
     def __init__(self, root: Path, prefix: str = "", shared: Path | None = None) -> None:
         above = Path(_full(shared or root))
-        self._root, self._prefix = os.path.join(_full(root), ""), prefix
+        self._here, self._root, self._prefix = os.getcwd(), os.path.join(_full(root), ""), prefix
         self._folders = [os.path.join(folder, "") for folder in (above, *above.parents)]
 
     def name(self, path: str) -> str:
@@ -120,7 +120,7 @@ class AudioNames:
 
     def name_of_file(self, path: str) -> str:
         """Return the name of a path that starts at the working directory, if it is relative."""
-        full = _full(path)
+        full = _full(path, self._here)
         if full.startswith(self._root):
             return self._prefix + full.removeprefix(self._root)
         return next(full.removeprefix(folder) for folder in self._folders if full.startswith(folder))
@@ -138,8 +138,9 @@ def names_of_parts(roots: Mapping[str, Path]) -> dict[str, AudioNames]:
     return {part: AudioNames(root, f"{part}/" if part in own else "", shared) for part, root in roots.items()}
 
 
-def _full(path: str | Path) -> str:
-    return "/" + os.path.abspath(path).lstrip("/")  # abspath leaves two slashes at the start as they are
+def _full(path: str | Path, here: str = "") -> str:
+    # Not abspath, which asks for the working directory each time. It too leaves two slashes at the start as they are.
+    return "/" + os.path.normpath(os.path.join(here or os.getcwd(), path)).lstrip("/")
 
 
 def utterance_id(row: Utterance, recording: str, whole: bool) -> str:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 import time
 import tracemalloc
 import wave
@@ -459,23 +458,48 @@ def test_bad_audio_is_left_out_and_counted_if_asked_for(corpus):
         corpus.read({"table": "t.csv"})
 
 
-@pytest.mark.parametrize(("patience_s", "at_once"), [(60, 1), (0.001, 4)])
-def test_a_thread_more_looks_at_audio_where_a_lot_keeps_us_waiting(monkeypatch, patience_s, at_once):
+@pytest.mark.parametrize(("patience_s", "at_once"), [(60, 1), (0, 4)])
+def test_threads_look_at_audio_where_it_keeps_us_waiting(monkeypatch, patience_s, at_once):
     monkeypatch.setattr(importing, "PATIENCE_S", patience_s)
-    together = threading.Barrier(at_once, timeout=60)
-    converter = SimpleNamespace(sounds=lambda name, path: f"{together.wait() >= 0}: {name}, {path}")
-    files = [(number, str(number), "a.wav") for number in range(8 * importing.LOT)]
-    found = list(importing._sounds(files, converter, 4))
-    assert found == [(number, -1, f"True: {number}, a.wav") for number in range(8 * importing.LOT)]
+    monkeypatch.setattr(importing, "FEW", 1)
+    looking, most = set(), []
+
+    def sounds(name, path):
+        looking.add(name)
+        time.sleep(0.002)
+        most.append(len(looking))
+        looking.remove(name)
+        return f"{name}, {path}"
+
+    files = [(number, str(number), "a.wav") for number in range(100)]
+    found = list(importing._sounds(files, SimpleNamespace(sounds=sounds), 4))
+    assert found == [(number, -1, f"{number}, a.wav") for number in range(100)], "in the order of the files"
+    assert max(most) == at_once
 
 
-def test_no_more_lots_of_audio_are_begun_than_threads_take(monkeypatch):
-    monkeypatch.setattr(importing, "PATIENCE_S", 0.001)
+def test_no_more_audio_is_looked_at_than_threads_take(monkeypatch):
+    monkeypatch.setattr(importing, "PATIENCE_S", 0)
     taken = []
-    files = (taken.append(number) or (number, "", "") for number in range(50 * importing.LOT))
-    converter = SimpleNamespace(sounds=lambda *_: time.sleep(0.001) or "empty")
-    for number, *_ in importing._sounds(files, converter, 2):
-        assert len(taken) <= number + 5 * importing.LOT
+    files = (taken.append(number) or (number, "", "") for number in range(1000))
+    for number, *_ in importing._sounds(files, SimpleNamespace(sounds=lambda *_: "empty"), 2):
+        assert len(taken) <= number + 2 * importing.MANY
+
+
+def test_audio_that_ends_the_import_ends_what_threads_would_look_at(monkeypatch):
+    monkeypatch.setattr(importing, "PATIENCE_S", 0)
+    looked_at = []
+
+    def sounds(name, path):
+        looked_at.append(name)
+        if len(looked_at) > importing.FEW:
+            time.sleep(0.01)
+            raise UserError("no ffmpeg")
+        return "empty"
+
+    files = [(number, "", "") for number in range(1000)]
+    with pytest.raises(UserError, match="no ffmpeg"):
+        list(importing._sounds(files, SimpleNamespace(sounds=sounds), 2))
+    assert len(looked_at) < importing.FEW + importing.MANY
 
 
 def test_a_change_of_listed_audio_is_seen_once(corpus):
@@ -555,6 +579,17 @@ def test_every_channel_is_a_recording_of_its_own(corpus):
         block = table(corpus, f"path,text,channel\n{name}.wav,hello,0\n{name}.wav,yes,{count}\n")
         with pytest.raises(UserError, match=rf"line 3: the channel is {count}, but .*{name}.wav has only {count}$"):
             corpus.read(block, policy={"channels": "split"})
+
+
+def test_a_channel_has_no_id_of_another_file(corpus):
+    write_audio(corpus.folder / "corpus" / "call.wav", channels=2)
+    write_audio(corpus.folder / "corpus" / "call-c0.wav")
+    block = table(corpus, "id,path,text,channel\n1,call.wav,hello,0\n2,call.wav,yes,1\n3,call-c0.wav,no,\n")
+    clash = (
+        "line 4: the recording call-c0 is .*/call-c0.wav or a channel of it, but .*/call.wav in .*line 2, or a channel"
+    )
+    with pytest.raises(UserError, match=clash):
+        corpus.read(block, policy={"channels": "split"})
 
 
 def test_utterances_on_other_channels_are_left_out(corpus):
