@@ -189,7 +189,11 @@ def nemo_command(script: Path, experiment: str, output: Path) -> list[str | Path
         *("+model.train_ds.num_buckets=30", f"+model.train_ds.batch_duration={BATCH_S}"),
         *("+model.train_ds.quadratic_duration=15", "model.train_ds.num_workers=1", "model.train_ds.pin_memory=false"),
         *("+model.validation_ds.use_lhotse=true", "model.validation_ds.batch_size=64"),
-        *("model.validation_ds.num_workers=1", "model.validation_ds.pin_memory=false"),
+        *(
+            "model.validation_ds.num_workers=1",
+            "model.validation_ds.pin_memory=false",
+            "model.train_ds.max_duration=null",
+        ),
         *(f"model.optim.lr={LR}", f"model.optim.sched.warmup_steps={WARMUP}", f"trainer.max_steps={STEPS}"),
         *(f"++trainer.val_check_interval={INTERVAL}", "+trainer.use_distributed_sampler=false"),
         *("trainer.devices=1", "trainer.accelerator=cpu", "trainer.sync_batchnorm=false"),
