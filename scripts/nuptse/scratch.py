@@ -1,6 +1,6 @@
-"""What is too large for memory: tables in an SQLite database that nobody else sees, and lines to be sorted.
+"""Tables of what is too large for memory: an SQLite database that nobody else sees.
 
-They lie in the folder for temporary files (Snakemake's ``tmpdir`` resource, or TMPDIR) once they outgrow theirs, in
+It lies in the folder for temporary files (Snakemake's ``tmpdir`` resource, or TMPDIR) once it outgrows its cache, in
 files without a name: whatever becomes of the process, nothing stays behind.
 """
 
@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from tempfile import SpooledTemporaryFile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
-from nuptse.errors import WRITE_REFUSALS, UserError
+from nuptse.errors import UserError
 
 CACHE_MB = 64
-# To sort lines: how many heaps, and what each has in memory before it goes to a file. Of ten million lines of half a
-# kilobyte a heap has 40 MB; more of them might be more open files than a process may have.
-HEAPS, HEAP_BYTES = 128, 1 << 19
 
 
 @contextmanager
@@ -35,7 +31,10 @@ def scratch_database() -> Iterator[sqlite3.Connection]:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
                 raise
-            raise _full(error) from None
+            raise UserError(
+                f"{tempfile.gettempdir()} is full ({error}): make room there, or name a folder with more of it by"
+                " TMPDIR or by Snakemake's `--default-resources tmpdir=...`"
+            ) from None
 
 
 class ScratchTable:
@@ -69,36 +68,3 @@ class ScratchTable:
         """Yield the names that another table of the same database lacks, sorted."""
         rows = self._run(f"SELECT name FROM {self._name} EXCEPT SELECT name FROM {other._name}")
         return (name for (name,) in rows)
-
-
-def in_order_of_hash(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield lines, each of which begins with a hash in hexadecimal digits, sorted.
-
-    They are dealt out to heaps by the hash, all of about one size, and a heap is sorted at a time. That takes as long
-    for each line, however many there are; a database merges what it sorted again and again.
-
-    Raises:
-        UserError: the folder for temporary files is full.
-    """
-    try:
-        with ExitStack() as files:
-            heaps = [files.enter_context(SpooledTemporaryFile(HEAP_BYTES)) for _ in range(HEAPS)]
-            writes = [heap.write for heap in heaps]
-            for line in lines:
-                writes[int(line[:4], 16) * HEAPS >> 16](line + b"\n")
-            for heap in heaps:
-                heap.seek(0)
-                for line in sorted(heap):
-                    yield line[:-1]
-                heap.close()
-    except OSError as error:
-        if error.errno not in WRITE_REFUSALS:
-            raise
-        raise _full(error) from None
-
-
-def _full(error: Exception) -> UserError:
-    return UserError(
-        f"{tempfile.gettempdir()} is full ({error}): make room there, or name a folder with more of it by TMPDIR or by"
-        " Snakemake's `--default-resources tmpdir=...`"
-    )

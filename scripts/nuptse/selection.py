@@ -17,7 +17,7 @@ from nuptse.filters import Filters
 from nuptse.import_ledger import unused_recordings
 from nuptse.jsonl import read_lines, row_writer
 from nuptse.ledgers import Ledger
-from nuptse.scratch import in_order_of_hash, scratch_database
+from nuptse.scratch import scratch_database
 from nuptse.splits import Dealt, Shares, deal
 from nuptse.text import Profile, Step
 
@@ -91,13 +91,11 @@ class Tables:
         speaker after the other; like this, whatever part of it is read is a random sample of all.
         """
         decode, shares = msgspec.json.Decoder(Row).decode, self._selection.shares
-        joined = self._database.execute(
-            "SELECT s.id, s.row, r.row FROM supervisions AS s JOIN recordings AS r ON r.id = s.recording"
-        )
-        # No JSON holds this byte.
-        lines = (b"\0".join((_place(name), line, recording)) for name, line, recording in joined)
-        for shuffled in in_order_of_hash(lines):
-            _, line, recording = shuffled.split(b"\0")
+        self._database.create_function("place", 1, _place, deterministic=True)
+        for line, recording in self._database.execute(
+            "SELECT s.row, r.row FROM supervisions AS s JOIN recordings AS r ON r.id = s.recording"
+            " ORDER BY place(s.id), s.id"
+        ):
             row = decode(line)
             if shares is None or shares.split_of(str(shares.unit_of(row))) == self._selection.split:
                 yield row, _recording(recording)
@@ -138,7 +136,7 @@ class Tables:
 
 
 def _place(name: str) -> bytes:
-    return xxhash.xxh3_64_hexdigest(name.encode()).encode()
+    return xxhash.xxh3_64_digest(name.encode())
 
 
 class Source(msgspec.Struct):
