@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
@@ -23,7 +22,7 @@ from nuptse.checksums import xxh128_of
 from nuptse.errors import say
 from nuptse.jsonl import read_rows
 from nuptse.unreadable import why_unreadable
-from nuptse.workers import worker_processes
+from nuptse.workers import in_parallel
 
 # Below this much audio it takes longer to start processes than to decode in this one.
 _ALONE_S = 3600.0
@@ -187,23 +186,11 @@ def _measured(
     batches = iter(lambda: list(islice(files, _FILES_PER_TASK)), [])
     tasks = ([(file, cache.entry(file.path, file.segments)) for file in batch] for batch in batches)
     progress = _Progress(count, seconds)
+    measure_tasks = partial(measure_files, cache.version)
     alone = workers <= 1 or seconds < _ALONE_S
-    measured = (
-        map(partial(measure_files, cache.version), tasks) if alone else _in_parallel(cache.version, tasks, workers)
-    )
-    for results in measured:
+    for results in map(measure_tasks, tasks) if alone else in_parallel(measure_tasks, tasks, workers):
         progress.add(results)
         yield from results
-
-
-def _in_parallel(version: str, tasks: Iterator[list[_Task]], workers: int) -> Iterator[list[Result]]:
-    with worker_processes(workers) as pool:
-        # Not pool.map, which would hand over a million files at once.
-        running = {pool.submit(measure_files, version, task) for task in islice(tasks, 2 * workers)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(measure_files, version, task) for task in islice(tasks, len(done))}
-            yield from (future.result() for future in done)
 
 
 def measure_files(version: str, tasks: Sequence[_Task]) -> list[Result]:

@@ -242,10 +242,9 @@ def write_group(
         if workers <= 1 or len(jobs) == 1:
             made = list(map(make_shard, jobs))
         else:
-            from nuptse.workers import worker_processes  # Only jobs with several workers pay for the import.
+            from nuptse.workers import in_parallel  # Only jobs with several workers pay for the import.
 
-            with worker_processes(min(workers, len(jobs))) as pool:
-                made = list(pool.map(make_shard, jobs))
+            made = sorted(in_parallel(make_shard, jobs, min(workers, len(jobs))), key=lambda one: one[0]["shard_id"])
     except Exception:  # whoever presses Ctrl-C goes on later with the shards that are finished, as after a kill
         _clear(output_dir, shard_ids)
         raise

@@ -446,7 +446,7 @@ def test_a_killed_worker_is_told_and_the_next_run_goes_on(tmp_path):
     write_rows(tmp_path / "selected.jsonl.gz", [cut(file) for file in files])
     arguments = [sys.executable, str(SCRIPTS / "check_audio.py"), "--selected", "selected.jsonl.gz", "--cache", "cache", "--facts", "facts.jsonl.gz", "--workers", "2"]  # fmt: skip
     job = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while len(workers := _workers(job.pid)) < 2:  # at work: one that dies as it starts makes Python's pool wait forever
+    while len(workers := _workers(job.pid)) < 2:
         assert job.poll() is None
         time.sleep(0.01)
     os.kill(workers[0], signal.SIGKILL)
