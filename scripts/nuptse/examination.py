@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from nuptse.audio_findings import audio_findings
 from nuptse.audio_problems import AudioLimits
@@ -81,14 +82,30 @@ def examine(
     findings += plan_findings(plan, train, read_json(bins, dict), settings)
     for name, ledger in shards.items():
         findings += shard_findings(name, ledger)
+    as_they_are = {survey.corpus for survey in surveys.values() if survey.facts is None}  # else all is decoded
     return Report(
         experiment=settings["experiment"],
         base={"name": settings["model"]} | model.describe(),
-        findings=accept(findings, settings["doctor"]["accept"]),
+        findings=accept([_for_shards(found, as_they_are) for found in findings], settings["doctor"]["accept"]),
         splits=[
             split_facts(survey, [role for role in ROLES if name in roles[role]]) for name, survey in surveys.items()
         ],
         plan=plan.facts(),
+    )
+
+
+def _for_shards(finding: Finding, corpora: Collection[str]) -> Finding:
+    """Return a finding with a remedy that there is for ``corpora`` of shards, which are used as they are.
+
+    No text profile and no filter applies to them, and cuts that are made anew hold what their manifests do.
+    """
+    refused = {key for key in finding.change for name in corpora if key.startswith(f"corpora.{name}.")}
+    if not refused and not (finding.code == "empty_text" and finding.subject.partition("/")[0] in corpora):
+        return finding
+    return replace(
+        finding,
+        remedy="mend the manifests of `nemo_shards`, which are used as they are, or mark rows there with `_skipme`",
+        change={key: value for key, value in finding.change.items() if key not in refused},
     )
 
 

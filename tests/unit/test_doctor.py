@@ -448,6 +448,18 @@ def test_empty_text(study):
     assert study.examine() == {}
 
 
+def test_shards_that_are_used_as_they_are_are_mended_in_their_manifests(study):
+    upper_case(study)
+    empty_text(study)
+    plan = study.plan()
+    arguments = [word for word in study.arguments(plan, study.write(plan)) if "/a_audio_" not in word]
+    examine_experiment.main(arguments)
+    found = {finding.code: finding for finding in read_report(study.report).findings if finding.subject == "a/train"}
+    for code in ("unknown_characters", "empty_text"):
+        assert found[code].change == {}, "the configuration would refuse it"
+        assert found[code].remedy.startswith("mend the manifests of `nemo_shards`")
+
+
 def test_more_text_than_can_be_said(study):
     short_clip(study)
     found = study.examine()["too_much_text", "a/train"]
