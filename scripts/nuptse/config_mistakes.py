@@ -164,7 +164,10 @@ def _model_mistakes(key: str, model: Mapping[str, Any], config: Config) -> Itera
     for made in ("from_scratch", "from_model"):
         if made not in model:
             continue
-        yield from _data_mistakes(f"{key}.{made}.tokenizer.train", model[made]["tokenizer"]["train"], config)
+        texts, train = f"{key}.{made}.tokenizer.train", model[made]["tokenizer"]["train"]
+        yield from _data_mistakes(texts, train, config)
+        if weighted := [index for index, entry in enumerate(train) if "weight" in entry]:
+            yield f"`{texts}[{weighted[0]}]` has a `weight`, but a tokenizer reads each transcript once: remove it"
         for check in ("sha256", "bytes"):
             if check in model:
                 yield f"`{key}.{check}` belongs to a file, not to a model that is made `{made}`: remove it"

@@ -178,6 +178,7 @@ MISTAKES = {
     "made of an unknown model": ("models.adapted.from_model.model", "quickstart_bas", "which `models` lacks; did you mean `quickstart_base`?"),
     "made of one that is made": ("models.adapted.from_model.model", "adapted", "which is made of another model itself: name that one"),
     "tokenizer of an unknown corpus": ("models.adapted.from_model.tokenizer.train", [{"corpus": "nowhere"}], "names the corpus 'nowhere', which `corpora` lacks"),
+    "tokenizer by weights": ("models.adapted.from_model.tokenizer.train", [{"corpus": "quickstart", "weight": 2}], "`models.adapted.from_model.tokenizer.train[0]` has a `weight`, but a tokenizer reads each transcript once: remove it"),
     "checksum of what is made": ("models.adapted.sha256", "0" * 64, "belongs to a file, not to a model that is made `from_model`: remove it"),
 }  # fmt: skip
 
