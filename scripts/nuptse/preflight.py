@@ -80,6 +80,6 @@ def _check_files(name: str, data: Path, root: Path) -> int:
     if missing:
         raise UserError(
             f"{name}: {len(missing)} of {count} audio files in {data} are missing, such as"
-            f" {', '.join(missing[:3])}; put them back, or delete the corpus below data/ to have it made again"
+            f" {', '.join(missing[:3])}; put them back, or run again with --forcerun prepare_manifests"
         )
     return count
