@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from nuptse.audio_findings import audio_findings
 from nuptse.audio_problems import AudioLimits
 from nuptse.base_model import BaseModel, read_base_model
-from nuptse.findings import NOTE, Finding, Report, accept, acceptance
+from nuptse.findings import MEND_SHARDS, NOTE, Finding, Report, accept, acceptance
 from nuptse.jsonl import read_json
 from nuptse.set_findings import leak_findings, split_findings, uneven_speakers
 from nuptse.shard_findings import shard_findings
@@ -82,7 +82,7 @@ def examine(
     findings += plan_findings(plan, train, read_json(bins, dict), settings)
     for name, ledger in shards.items():
         findings += shard_findings(name, ledger)
-    as_they_are = {survey.corpus for survey in surveys.values() if survey.facts is None}  # else all is decoded
+    as_they_are = {survey.corpus for survey in surveys.values() if survey.is_of_shards}
     return Report(
         experiment=settings["experiment"],
         base={"name": settings["model"]} | model.describe(),
@@ -95,18 +95,13 @@ def examine(
 
 
 def _for_shards(finding: Finding, corpora: Collection[str]) -> Finding:
-    """Return a finding with a remedy that there is for ``corpora`` of shards, which are used as they are.
-
-    No text profile and no filter applies to them, and cuts that are made anew hold what their manifests do.
-    """
-    refused = {key for key in finding.change for name in corpora if key.startswith(f"corpora.{name}.")}
-    if not refused and not (finding.code == "empty_text" and finding.subject.partition("/")[0] in corpora):
-        return finding
-    return replace(
-        finding,
-        remedy="mend the manifests of `nemo_shards`, which are used as they are, or mark rows there with `_skipme`",
-        change={key: value for key, value in finding.change.items() if key not in refused},
-    )
+    """Return a finding without changes that the configuration refuses: those of ``corpora`` used as they are."""
+    allowed = {
+        key: value
+        for key, value in finding.change.items()
+        if not any(key.startswith(f"corpora.{name}.") for name in corpora)
+    }
+    return finding if allowed == finding.change else replace(finding, remedy=MEND_SHARDS, change=allowed)
 
 
 def _of_model(model: BaseModel, settings: Mapping[str, Any]) -> Iterator[Finding]:

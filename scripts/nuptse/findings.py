@@ -15,6 +15,8 @@ from nuptse.jsonl import read_json
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
+# Of shards that are used as they are: no text profile and no filter applies to them.
+MEND_SHARDS = "mend the manifests of `nemo_shards`, which are used as they are, or mark rows there with `_skipme`"
 
 
 class Example(msgspec.Struct, frozen=True):

@@ -139,6 +139,11 @@ class Survey:
         return self.name.partition("/")[0]
 
     @property
+    def is_of_shards(self) -> bool:
+        """Whether these are shards that are used as they are: the audio of all else is decoded."""
+        return self.facts is None
+
+    @property
     def seconds(self) -> float:
         return float(self.duration_s.sum())
 

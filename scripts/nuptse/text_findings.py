@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nuptse.base_model import BaseModel, Tokenizer
-from nuptse.findings import ERROR, NOTE, WARNING, Finding, acceptance
+from nuptse.findings import ERROR, MEND_SHARDS, NOTE, WARNING, Finding, acceptance
 from nuptse.style_findings import other_style
 from nuptse.surveys import Survey
 from nuptse.text_remedies import TRIED_TEXTS, find_remedy
@@ -87,7 +87,9 @@ def _empty(survey: Survey) -> Iterator[Finding]:
             severity=ERROR,
             subject=survey.name,
             message="utterances without a transcript: the model would learn to be silent where there is speech",
-            remedy=f"delete {survey.cuts} and run again: utterances without a transcript are left out then",
+            remedy=MEND_SHARDS
+            if survey.is_of_shards
+            else f"delete {survey.cuts} and run again: utterances without a transcript are left out then",
             count=len(empty),
             of=len(survey),
             share_of_hours=survey.share_of_hours(empty),
